@@ -1,0 +1,19 @@
+"""A Neighbour: a labelled case that resembles the query."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """One labelled case of the index, with its similarity to the query."""
+
+    id: str
+    """Its id in the index."""
+    labels: tuple[str, ...]
+    """Its diagnosis; more than one only in multi-label tasks."""
+    similarity: float
+    """Cosine similarity to the query, in [-1, 1]; grows when things are alike."""
+    patient: str | None = None
+    """Pseudonym of the patient it belongs to, if known."""
+    source: str | None = None
+    """The data set it comes from."""
