@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Case", "Diagnosis", "GSCo", "Reading", "__version__"]
 
-_HOMES = {"GSCo": "gsco.agent", "Case": "gsco.case", "Diagnosis": "gsco.case", "Reading": "gsco.case"}
+_HOMES = {
+    "GSCo": "gsco.agent",
+    "Case": "gsco.case",
+    "Diagnosis": "gsco.case",
+    "Reading": "gsco.case",
+}
 
 
 # Any: module attributes have no common type.

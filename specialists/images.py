@@ -1,0 +1,228 @@
+"""Images: the only place where files become RGB images, and RGB images become tensors.
+
+`decode` reads PNG, JPEG, BMP, TIFF, WebP, DICOM and NIfTI, and refuses what would have to be
+guessed: several frames, 16 bits without a window, transparency, print colours.
+"""
+
+import io
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from specialists.errors import SpecialistError
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+SMALLEST = 8
+"""Shortest side in pixels that can hold anything to see."""
+LARGEST = 64_000_000
+"""Most pixels an image may have; a whole-slide image needs a tile first."""
+_EIGHT_BITS = {"1", "L", "P", "RGB", "YCbCr", "LA", "PA", "RGBA"}
+
+
+def decode(source: Path | str | bytes | Image.Image) -> Image.Image:
+    """Return an 8-bit RGB image.
+
+    Raises:
+        SpecialistError: the file is missing, empty, truncated, of another kind, too small, too
+            large, animated, CMYK, transparent, or has more than 8 bits and no window.
+    """
+    if isinstance(source, Image.Image):
+        return _to_rgb(source, "the given image")
+    if isinstance(source, bytes):
+        return _decode_bytes(source, "the given bytes")
+    path = Path(source)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SpecialistError(
+            f"Cannot read image {path.name!r}: {error.strerror}. Check the path and its rights."
+        ) from error
+    if path.name.endswith((".nii", ".nii.gz")):
+        return _decode_nifti(path)
+    return _decode_bytes(data, repr(path.name))
+
+
+def _decode_bytes(data: bytes, name: str) -> Image.Image:
+    if not data:
+        raise SpecialistError(f"{name} is empty (0 bytes). Export or copy it again.")
+    if data[128:132] == b"DICM":
+        return _decode_dicom(data, name)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return _to_rgb(image, name)
+    except UnidentifiedImageError as error:
+        raise SpecialistError(
+            f"{name} is not an image that can be read. Give a PNG, JPEG, BMP, TIFF, WebP, DICOM "
+            "or NIfTI file; the ending of the name alone does not make one."
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise SpecialistError(_too_large(name, "far more")) from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise SpecialistError(
+            f"{name} is damaged or cut off ({error}). Export or copy it again."
+        ) from error
+
+
+def _too_large(name: str, pixels: str) -> str:
+    return (
+        f"{name} has {pixels} pixels; at most {LARGEST:,} are read. "
+        "Cut out a tile or scale it down first."
+    )
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    width, height = image.size
+    if min(width, height) < SMALLEST:
+        raise SpecialistError(
+            f"{name} is {width} x {height} pixels: nothing can be seen in it. "
+            f"Give an image of at least {SMALLEST} pixels a side."
+        )
+    if width * height > LARGEST:
+        raise SpecialistError(_too_large(name, f"{width:,} x {height:,}"))
+    if (frames := getattr(image, "n_frames", 1)) > 1:
+        raise SpecialistError(
+            f"{name} has {frames} frames. Save the frame that you mean as an image of its own."
+        )
+    if image.mode == "CMYK":
+        raise SpecialistError(
+            f"{name} is in CMYK, the colours of print. Convert it to RGB first; "
+            "better still, take the original image."
+        )
+    if image.mode not in _EIGHT_BITS:
+        raise SpecialistError(
+            f"{name} has more than 8 bits a channel (mode {image.mode!r}), and no window says "
+            "which part matters. Give the DICOM file, or window it to 8 bits first."
+        )
+    image.load()
+    if image.mode in {"LA", "PA", "RGBA"} or "transparency" in image.info:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            raise SpecialistError(
+                f"{name} is partly transparent, so what lies behind it would be guessed. "
+                "Save it without an alpha channel."
+            )
+    return image.convert("RGB")
+
+
+def _decode_dicom(data: bytes, name: str) -> Image.Image:
+    import pydicom
+    from pydicom.pixels import apply_modality_lut, apply_voi_lut
+
+    try:
+        header = pydicom.dcmread(io.BytesIO(data))
+        pixels = header.pixel_array
+        if int(getattr(header, "NumberOfFrames", 1) or 1) > 1:
+            raise SpecialistError(
+                f"{name} is a DICOM file of {header.NumberOfFrames} frames. Save one frame alone."
+            )
+        if pixels.ndim == 3:
+            return _to_rgb(Image.fromarray(pixels.astype(np.uint8)), name)
+        values = apply_voi_lut(apply_modality_lut(pixels, header), header).astype(np.float32)
+    except (pydicom.errors.InvalidDicomError, AttributeError, RuntimeError, ValueError) as error:
+        raise SpecialistError(
+            f"{name} is a DICOM file without pixels that can be read ({error}). "
+            "Give one with an uncompressed or JPEG image."
+        ) from error
+    if getattr(header, "PhotometricInterpretation", "") == "MONOCHROME1":
+        values = -values
+    # Without a window of its own, the middle 99 % of the values make the picture.
+    return _to_rgb(_grey(values, windowed="WindowWidth" in header), name)
+
+
+def _decode_nifti(path: Path) -> Image.Image:
+    import nibabel
+
+    try:
+        image = nibabel.load(path)
+        shape = image.shape
+        middle = tuple(slice(None) if i < 2 else size // 2 for i, size in enumerate(shape))
+        plane = np.asarray(image.dataobj[middle], dtype=np.float32)
+    except (nibabel.filebasedimages.ImageFileError, OSError, ValueError, EOFError) as error:
+        raise SpecialistError(
+            f"{path.name!r} is damaged or not a NIfTI file ({error}). Export or copy it again."
+        ) from error
+    return _to_rgb(_grey(np.rot90(plane), windowed=False), repr(path.name))
+
+
+def _grey(values: NDArray[np.float32], *, windowed: bool) -> Image.Image:
+    low, high = (values.min(), values.max()) if windowed else np.percentile(values, (0.5, 99.5))
+    scaled = (values - low) / max(float(high - low), 1e-6)
+    return Image.fromarray((scaled.clip(0, 1) * 255).astype(np.uint8))
+
+
+def resize(image: Image.Image, size: int) -> NDArray[np.uint8]:
+    """Return (3, size, size) uint8, squeezed to a square as in the published method."""
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image.convert("RGB"), dtype=np.uint8).transpose(2, 0, 1)
+
+
+def stack(images: Iterable[Image.Image], count: int, size: int, file: Path) -> NDArray[np.uint8]:
+    """Write (count, 3, size, size) uint8 to `file` and return it mapped, not loaded."""
+    partial = file.with_suffix(".partial")
+    table = np.lib.format.open_memmap(
+        partial, mode="w+", dtype=np.uint8, shape=(count, 3, size, size)
+    )
+    for row, image in enumerate(images):
+        table[row] = resize(image, size)
+    table.flush()
+    del table
+    partial.replace(file)
+    mapped: NDArray[np.uint8] = np.load(file, mmap_mode="r")
+    return mapped
+
+
+def to_tensor(images: Sequence[Image.Image], size: int) -> "Tensor":
+    """Return (N, 3, size, size) uint8, not yet normalised, channels last in memory."""
+    import torch
+
+    pixels = np.stack([resize(image, size) for image in images])
+    return torch.from_numpy(pixels).contiguous(memory_format=torch.channels_last)
+
+
+def normalise(pixels: "Tensor", mean: Sequence[float], std: Sequence[float]) -> "Tensor":
+    """Turn (N, 3, H, W) uint8, or floats in [0, 255], into normalised float32."""
+    import torch
+
+    shape = (1, 3, 1, 1)
+    scale = 1 / (255 * torch.tensor(std)).view(shape)
+    shift = (torch.tensor(mean) / torch.tensor(std)).view(shape)
+    return pixels.float() * scale.to(pixels.device) - shift.to(pixels.device)
+
+
+def augment(pixels: "Tensor", generator: "Generator") -> "Tensor":
+    """Return (N, 3, S, S) float in [0, 255]: flipped, turned, scaled, shifted, brighter or darker.
+
+    One resampling does all the geometry. Ranges: 10 degrees, 0.85 to 1.1, 6 % of a side,
+    contrast 20 %, brightness 10 %.
+    """
+    import torch
+    from torch.nn import functional
+
+    n = len(pixels)
+
+    def between(low: float, high: float, *shape: int) -> "Tensor":
+        return torch.rand(n, *shape, generator=generator) * (high - low) + low
+
+    turn = between(-10, 10) * math.pi / 180
+    zoom = 1 / between(0.85, 1.1)
+    flip = torch.where(between(0, 1) < 0.5, -1.0, 1.0)
+    theta = torch.zeros(n, 2, 3)
+    theta[:, 0, 0] = turn.cos() * zoom * flip
+    theta[:, 0, 1] = -turn.sin() * zoom
+    theta[:, 1, 0] = turn.sin() * zoom * flip
+    theta[:, 1, 1] = turn.cos() * zoom
+    theta[:, :, 2] = between(-0.12, 0.12, 2)
+    grid = functional.affine_grid(theta, list(pixels.shape), align_corners=False)
+    moved = functional.grid_sample(
+        pixels.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    contrast, brightness = between(0.8, 1.2, 1, 1, 1), between(-25.5, 25.5, 1, 1, 1)
+    return (moved * contrast + brightness).clamp(0, 255)
