@@ -191,7 +191,8 @@ class _Run:
             pixels = augment(pixels, self.generator)
         batch = normalise(pixels.to(self.device), self.backbone.mean, self.backbone.std)
         batch = batch.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device, torch.bfloat16):
+        # On a CPU bfloat16 makes the backward pass of depthwise convolutions half as fast.
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
             logits = self.network(batch).float()
         loss = self.loss(logits, _as_targets(targets).to(self.device))
         if not torch.isfinite(loss):

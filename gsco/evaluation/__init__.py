@@ -1,0 +1,1 @@
+"""Measure diagnoses: metrics with intervals, one row a system, on the same cases."""

@@ -1,0 +1,230 @@
+"""Fusion: calibrated voices become one distribution, a prediction set, and a reason to stop.
+
+A voice is a matrix (N, C) of probabilities: a specialist's, the neighbours' vote, the generalist's.
+`stack` is a log opinion pool (Genest and Zidek, Statistical Science 1986), which is multinomial
+logistic stacking over log-probabilities with one weight a voice: so few numbers that a small
+validation part supports them. Prediction sets are split conformal (Vovk et al. 2005) with the
+least-ambiguous score of Sadinle et al. (JASA 2019), on cross-fitted probabilities.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsco.case import System
+from gsco.errors import FusionError
+
+Floats = NDArray[np.float64]
+Voices = Mapping[str, Floats]
+
+NEIGHBOURS, GENERALIST = "neighbours", "generalist"
+VERSION = 1
+_FLOOR = 1e-4
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """What validation taught about combining the voices of one task."""
+
+    labels: tuple[str, ...]
+    kind: Literal["single", "multi"]
+    best: str
+    """The specialist that was best on validation."""
+    stack: Mapping[str, float]
+    """Voice to weight, specialists and neighbours."""
+    fused: Mapping[str, float]
+    """Voice to weight, the generalist's own reading included; empty if none was read."""
+    temperatures: Mapping[str, float]
+    """System to temperature, for the readings that are answers of their own."""
+    thresholds: Mapping[str, float]
+    """System to the largest score 1 - p a label of the prediction set may have."""
+    coverage: float
+    """What the prediction sets were built for."""
+    familiar: float
+    """Mean similarity to the neighbours below which an image is out of domain."""
+    n_validation: int
+    generalist: str | None
+    """Name of the model whose readings were calibrated; None if there were none."""
+
+    def to_json(self) -> str:
+        """Return the fusion as JSON with a version."""
+        return json.dumps({"version": VERSION, **asdict(self)}, indent=1, sort_keys=True)
+
+
+def fusion_from_json(text: str) -> Fusion:
+    """Read a fusion.
+
+    Raises:
+        FusionError: it is of another version, or incomplete.
+    """
+    try:
+        data = json.loads(text)
+        version = data.pop("version")
+        if version == VERSION:
+            return Fusion(**{**data, "labels": tuple(data["labels"])})
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise FusionError(
+            f"The fusion file cannot be read ({error}). Run `gsco construct` again."
+        ) from error
+    raise FusionError(f"The fusion has version {version!r}, not {VERSION}. Construct it again.")
+
+
+def pool(voices: Voices, weights: Mapping[str, float], kind: str = "single") -> Floats:
+    """Return the log opinion pool (N, C) of the voices that have a weight.
+
+    A voice that is missing is left out, and the others keep their weights' sum.
+    """
+    present = [name for name in weights if name in voices]
+    if not present:
+        raise FusionError("No voice to pool: every specialist failed. See the failures listed.")
+    share = sum(weights.values()) / max(sum(weights[name] for name in present), 1e-9)
+    logs = sum(weights[n] * share * _log(voices[n], kind) for n in present)
+    return _probabilities(np.asarray(logs), kind)
+
+
+def _log(voice: Floats, kind: str) -> Floats:
+    clipped = voice.clip(_FLOOR, 1 - _FLOOR)
+    out: Floats = np.log(clipped) if kind == "single" else np.log(clipped) - np.log1p(-clipped)
+    return out
+
+
+def _probabilities(scores: Floats, kind: str) -> Floats:
+    if kind == "multi":
+        return 1 / (1 + np.exp(-scores))
+    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
+    out: Floats = shifted / shifted.sum(axis=1, keepdims=True)
+    return out
+
+
+def mean(voices: Sequence[Floats]) -> Floats:
+    """Return the mean of the voices' probabilities."""
+    out: Floats = np.mean(voices, axis=0)
+    return out
+
+
+def votes(voices: Sequence[Floats], kind: str = "single") -> Floats:
+    """Return the share of voices for each label; the mean probability breaks ties.
+
+    The mean counts as one vote more, so no label has probability 0.
+    """
+    n_labels = voices[0].shape[1]
+    if kind == "single":
+        ballots = [np.eye(n_labels)[voice.argmax(axis=1)] for voice in voices]
+    else:
+        ballots = [(voice > 0.5).astype(np.float64) for voice in voices]
+    out: Floats = (np.sum(ballots, axis=0) + mean(voices)) / (len(voices) + 1)
+    return out
+
+
+def fit_weights(
+    voices: Voices, targets: NDArray[np.int64], kind: str = "single"
+) -> dict[str, float]:
+    """Return one weight in [0, 3] a voice that gives the pool the least log loss.
+
+    A pull towards equal weights with the strength of ten cases keeps small parts honest.
+    """
+    from scipy.optimize import minimize
+
+    names = list(voices)
+    logs = np.stack([_log(voices[n], kind) for n in names])
+    even = np.full(len(names), 1 / len(names))
+
+    def loss(weights: Floats) -> float:
+        pull = 10 / len(targets) * float(((weights - even) ** 2).sum())
+        return log_loss(_probabilities(np.tensordot(weights, logs, 1), kind), targets) + pull
+
+    found = minimize(loss, even, bounds=[(0, 3)] * len(names), method="L-BFGS-B")
+    return {name: float(weight) for name, weight in zip(names, found.x, strict=True)}
+
+
+def log_loss(probabilities: Floats, targets: NDArray[np.int64]) -> float:
+    """Return the mean negative log probability of the truth."""
+    if targets.ndim == 2:
+        clipped = probabilities.clip(1e-9, 1 - 1e-9)
+        loss = targets * np.log(clipped) + (1 - targets) * np.log1p(-clipped)
+        return float(-loss.mean())
+    true = probabilities[np.arange(len(targets)), targets]
+    return float(-np.log(true.clip(1e-9)).mean())
+
+
+def cross_fitted(
+    voices: Voices, targets: NDArray[np.int64], kind: str = "single", folds: int = 5
+) -> Floats:
+    """Return pooled probabilities (N, C), each row by weights that did not see it."""
+    fold = np.arange(len(targets)) % folds
+    out = np.zeros_like(next(iter(voices.values())))
+    for number in range(folds):
+        inside, outside = fold == number, fold != number
+        if inside.any():
+            seen = {name: voice[outside] for name, voice in voices.items()}
+            weights = fit_weights(seen, targets[outside], kind)
+            out[inside] = pool({n: v[inside] for n, v in voices.items()}, weights, kind)
+    return out
+
+
+def threshold(probabilities: Floats, targets: NDArray[np.int64], coverage: float) -> float:
+    """Return the split-conformal bound on 1 - p that holds the truth with `coverage`.
+
+    Args:
+        probabilities: (n, C) of cases that took no part in fitting them.
+        targets: (n,) class numbers.
+        coverage: wanted share in (0, 1).
+
+    Raises:
+        FusionError: n is too small: a finite bound needs n >= coverage / (1 - coverage).
+    """
+    n = len(targets)
+    rank = math.ceil((n + 1) * coverage - 1e-9)
+    if rank > n:
+        need = math.ceil(coverage / (1 - coverage) - 1e-9)
+        raise FusionError(
+            f"Prediction sets at coverage {coverage!r} need at least {need} validation cases; "
+            f"there are {n}. Ask for less with `--coverage`, or add validation cases."
+        )
+    scores = np.sort(1 - probabilities[np.arange(n), targets])
+    return float(scores[rank - 1])
+
+
+def prediction_set(row: Floats, labels: Sequence[str], bound: float) -> tuple[str, ...]:
+    """Return the labels whose score 1 - p is within the bound, most probable first."""
+    order = np.argsort(-row, kind="stable")
+    return tuple(labels[i] for i in order if 1 - row[i] <= bound + 1e-12)
+
+
+def answer_of(system: System, voices: Voices, reading: Floats | None, fusion: Fusion) -> Floats:
+    """Return the system's calibrated probabilities (N, C).
+
+    Args:
+        system: the dial.
+        voices: specialists, `neighbours`, the plain reading, as far as consulted.
+        reading: the reading with the system's evidence, where the answer is the reading.
+        fusion: what validation taught.
+    """
+    specialists = [v for name, v in voices.items() if name not in (NEIGHBOURS, GENERALIST)]
+    if system == "specialist" and fusion.best in voices:
+        return voices[fusion.best]
+    if system in ("specialist", "vote", "mean") and not specialists:
+        raise FusionError("No specialist could give an opinion. See the failures listed.")
+    if system == "vote":
+        return votes(specialists, fusion.kind)
+    if system in ("specialist", "mean"):
+        return mean(specialists)
+    if system == "neighbours":
+        return voices[NEIGHBOURS]
+    if system == "stack":
+        return pool(voices, fusion.stack, fusion.kind)
+    if system == "gsco-fused":
+        return pool(voices, fusion.fused or fusion.stack, fusion.kind)
+    if reading is None:
+        raise FusionError("The generalist gave no reading. See the failures listed.")
+    return tempered(reading, fusion.temperatures.get(system, 1.0), fusion.kind)
+
+
+def tempered(voice: Floats, temperature: float, kind: str = "single") -> Floats:
+    """Return the voice sharpened (below 1) or softened (above 1)."""
+    return _probabilities(_log(voice, kind) / temperature, kind)

@@ -1,0 +1,184 @@
+"""Tasks: what can be asked of an image, as cards (TOML) that a person can read and edit.
+
+The order of a card's labels is the order of class numbers, also in MedMNIST files.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Literal, get_args
+
+from gsco.errors import DataError, UsageError, unknown
+
+Kind = Literal["single", "multi", "vqa", "report"]
+_ID = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+@dataclass(frozen=True)
+class Label:
+    """One diagnosis that can be given."""
+
+    text: str
+    """As people and the generalist read it."""
+    synonyms: tuple[str, ...] = ()
+    """Other words for it, such as those of a data set's folders."""
+    code: str | None = None
+    """Its short code in the field."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A question with its possible answers."""
+
+    id: str
+    """Names folders: small letters, digits, hyphens."""
+    title: str
+    kind: Kind
+    labels: tuple[Label, ...]
+    modality: str
+    """What the image is, for example `chest X-ray`."""
+    stem: str
+    """The task sentence of the prompt."""
+    no_finding: str | None = None
+    """In multi-label tasks the label that stands only alone."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The labels' texts in order."""
+        return tuple(label.text for label in self.labels)
+
+    def resolve(self, text: str) -> str | None:
+        """Return the label that `text` names, by text, synonym or code; None if there is none."""
+        return _names(self).get(_plain(text))
+
+    def to_toml(self) -> str:
+        """Return the card as TOML."""
+        import tomli_w
+
+        head = {
+            "id": self.id,
+            "title": self.title,
+            "kind": self.kind,
+            "modality": self.modality,
+            "stem": self.stem,
+        }
+        if self.no_finding:
+            head["no_finding"] = self.no_finding
+        labels = [
+            {"text": label.text}
+            | ({"synonyms": list(label.synonyms)} if label.synonyms else {})
+            | ({"code": label.code} if label.code else {})
+            for label in self.labels
+        ]
+        return tomli_w.dumps({**head, "labels": labels})
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.sub(r"[_\-]+", " ", text.casefold()).split())
+
+
+def _names(task: Task) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for label in task.labels:
+        for name in (label.text, *label.synonyms, *([label.code] if label.code else [])):
+            if names.setdefault(_plain(name), label.text) != label.text:
+                raise UsageError(
+                    f"Card {task.id!r}: {name!r} names two labels, {names[_plain(name)]!r} and "
+                    f"{label.text!r}. Edit the card so that each name stands once."
+                )
+    return names
+
+
+def task_from_toml(text: str, source: str) -> Task:
+    """Read and check a card.
+
+    Raises:
+        UsageError: the text is not TOML, a field is missing, or the labels clash.
+    """
+    try:
+        data = tomllib.loads(text)
+        labels = tuple(
+            Label(row["text"], tuple(row.get("synonyms", ())), row.get("code"))
+            for row in data.pop("labels")
+        )
+        task = Task(labels=labels, **data)
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"Task card {source!r} cannot be read: {error}. Edit the card.") from error
+    _check(task)
+    return task
+
+
+def _check(task: Task) -> None:
+    if not _ID.fullmatch(task.id):
+        raise UsageError(
+            f"Task id {task.id!r} cannot name a folder. Use small letters, digits and hyphens."
+        )
+    if task.kind not in get_args(Kind):
+        raise UsageError(unknown("task kind", task.kind, get_args(Kind), "gsco tasks"))
+    if len(task.labels) < 2 and task.kind in ("single", "multi"):
+        raise UsageError(f"Card {task.id!r} has fewer than two labels. Add the missing ones.")
+    if len(set(task.texts)) != len(task.texts):
+        raise UsageError(f"Card {task.id!r} has a label twice. Edit the card.")
+    names = _names(task)
+    if task.no_finding is not None and _plain(task.no_finding) not in names:
+        raise UsageError(f"Card {task.id!r}: no_finding {task.no_finding!r} is not a label.")
+
+
+def load_card(path: Path) -> Task:
+    """Read a card from a file."""
+    try:
+        return task_from_toml(path.read_text(encoding="utf-8"), path.name)
+    except OSError as error:
+        raise UsageError(
+            f"Task card {path.name!r} cannot be read: {error.strerror}. Check the path."
+        ) from error
+
+
+@cache
+def builtin_tasks() -> Mapping[str, Task]:
+    """Return the shipped cards by id."""
+    folder = resources.files("gsco") / "cards"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
+    tasks = (task_from_toml(f.read_text(encoding="utf-8"), f.name) for f in files)
+    return {task.id: task for task in tasks}
+
+
+def task_named(name: str, extra: Mapping[str, Task] | None = None) -> Task:
+    """Return a task of `extra` or a shipped one, or raise with the closest names."""
+    tasks = {**builtin_tasks(), **(extra or {})}
+    if name not in tasks:
+        raise UsageError(unknown("task", name, tasks, "gsco tasks"))
+    return tasks[name]
+
+
+def card_from_labels(name: str, labels: Sequence[str]) -> Task:
+    """Make a card for data that has none; its words are for a person to improve.
+
+    Raises:
+        DataError: two labels are the same but for case, blanks, underscores or hyphens.
+    """
+    texts: dict[str, str] = {}
+    for label in labels:
+        readable = " ".join(label.replace("_", " ").split())
+        if (other := texts.setdefault(_plain(label), readable)) != readable:
+            raise DataError(
+                f"Labels {label!r} and {other!r} differ only in case or blanks. Use one spelling."
+            )
+    made = tuple(
+        Label(text, (original,) if original != text else ())
+        for text, original in zip(texts.values(), labels, strict=True)
+    )
+    task = Task(
+        id=name,
+        title=name.replace("-", " "),
+        kind="single",
+        labels=made,
+        modality="medical image",
+        stem="Your task is disease diagnosis. You are given a medical image.",
+    )
+    _check(task)
+    return task
