@@ -7,10 +7,10 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from gsco.errors import DataError, UsageError, unknown
 
@@ -76,11 +76,18 @@ class Task:
         ]
         return tomli_w.dumps({**head, "labels": labels})
 
+    @classmethod
+    def from_toml(cls, text: str, source: str = "the given text") -> "Task":
+        """Read and check a card; `source` is what errors call it."""
+        return task_from_toml(text, source)
+
 
 def _plain(text: str) -> str:
     return " ".join(re.sub(r"[_\-]+", " ", text.casefold()).split())
 
 
+# Readers of data sets resolve one label a row.
+@lru_cache(maxsize=64)
 def _names(task: Task) -> dict[str, str]:
     names: dict[str, str] = {}
     for label in task.labels:
@@ -97,22 +104,56 @@ def task_from_toml(text: str, source: str) -> Task:
     """Read and check a card.
 
     Raises:
-        UsageError: the text is not TOML, a field is missing, or the labels clash.
+        UsageError: the text is not TOML, a field is missing or of another type, or labels clash.
     """
     try:
         data = tomllib.loads(text)
+        rows = data.pop("labels", [])
         labels = tuple(
-            Label(row["text"], tuple(row.get("synonyms", ())), row.get("code"))
-            for row in data.pop("labels")
+            Label(row["text"], tuple(row.get("synonyms", ())), row.get("code")) for row in rows
         )
         task = Task(labels=labels, **data)
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
+    except KeyError as error:
+        raise UsageError(
+            f"Task card {source!r} has a label without {error}. Add the field."
+        ) from error
+    except (tomllib.TOMLDecodeError, TypeError, AttributeError) as error:
         raise UsageError(f"Task card {source!r} cannot be read: {error}. Edit the card.") from error
-    _check(task)
+    _check_types(task, rows, source)
+    validate(task)
     return task
 
 
-def _check(task: Task) -> None:
+# Any: rows are whatever the file holds.
+def _check_types(task: Task, rows: Sequence[Mapping[str, Any]], source: str) -> None:
+    words = [task.id, task.title, task.kind, task.modality, task.stem, task.no_finding or "none"]
+    words += [label.code or "none" for label in task.labels]
+    words += [name for label in task.labels for name in (label.text, *label.synonyms)]
+    for word in words:
+        if not isinstance(word, str) or not word.strip():
+            raise UsageError(
+                f"Task card {source!r} has {word!r} where words belong. "
+                "Write text in quotes, and leave nothing empty."
+            )
+    for row in rows:
+        if not isinstance(row.get("synonyms", []), list):
+            raise UsageError(
+                f"Task card {source!r}: synonyms {row['synonyms']!r} are not a list. "
+                'Write them as ["one", "other"].'
+            )
+        if other := set(row) - {"text", "synonyms", "code"}:
+            raise UsageError(
+                f"Task card {source!r}: label {row['text']!r} has the unknown field "
+                f"{min(other)!r}. A label has text, synonyms and code."
+            )
+
+
+def validate(task: Task) -> None:
+    """Check that a task's id can name a folder and that its labels can be told apart.
+
+    Raises:
+        UsageError: with what to edit.
+    """
     if not _ID.fullmatch(task.id):
         raise UsageError(
             f"Task id {task.id!r} cannot name a folder. Use small letters, digits and hyphens."
@@ -120,12 +161,22 @@ def _check(task: Task) -> None:
     if task.kind not in get_args(Kind):
         raise UsageError(unknown("task kind", task.kind, get_args(Kind), "gsco tasks"))
     if len(task.labels) < 2 and task.kind in ("single", "multi"):
-        raise UsageError(f"Card {task.id!r} has fewer than two labels. Add the missing ones.")
-    if len(set(task.texts)) != len(task.texts):
-        raise UsageError(f"Card {task.id!r} has a label twice. Edit the card.")
+        raise UsageError(
+            f"Card {task.id!r} has fewer than two labels: {list(task.texts)!r}. "
+            "Add the missing ones as [[labels]] tables."
+        )
+    plain = [_plain(text) for text in task.texts]
+    for text, key in zip(task.texts, plain, strict=True):
+        if plain.count(key) > 1:
+            raise UsageError(
+                f"Card {task.id!r} has the label {text!r} twice. Edit the card: remove one."
+            )
     names = _names(task)
     if task.no_finding is not None and _plain(task.no_finding) not in names:
-        raise UsageError(f"Card {task.id!r}: no_finding {task.no_finding!r} is not a label.")
+        raise UsageError(
+            f"Card {task.id!r}: no_finding {task.no_finding!r} is not a label. "
+            "Add the label, or name one of the card."
+        )
 
 
 def load_card(path: Path) -> Task:
@@ -135,6 +186,10 @@ def load_card(path: Path) -> Task:
     except OSError as error:
         raise UsageError(
             f"Task card {path.name!r} cannot be read: {error.strerror}. Check the path."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"Task card {path.name!r} is not UTF-8 text ({error.reason}). Save it as UTF-8."
         ) from error
 
 
@@ -161,17 +216,15 @@ def card_from_labels(name: str, labels: Sequence[str]) -> Task:
     Raises:
         DataError: two labels are the same but for case, blanks, underscores or hyphens.
     """
-    texts: dict[str, str] = {}
+    seen: dict[str, str] = {}
     for label in labels:
-        readable = " ".join(label.replace("_", " ").split())
-        if (other := texts.setdefault(_plain(label), readable)) != readable:
+        if (other := seen.get(_plain(label))) is not None:
             raise DataError(
-                f"Labels {label!r} and {other!r} differ only in case or blanks. Use one spelling."
+                f"Labels {other!r} and {label!r} are the same but for case, blanks, underscores "
+                "or hyphens. Use one spelling for both."
             )
-    made = tuple(
-        Label(text, (original,) if original != text else ())
-        for text, original in zip(texts.values(), labels, strict=True)
-    )
+        seen[_plain(label)] = label
+    made = tuple(_readable(label) for label in labels)
     task = Task(
         id=name,
         title=name.replace("-", " "),
@@ -180,5 +233,10 @@ def card_from_labels(name: str, labels: Sequence[str]) -> Task:
         modality="medical image",
         stem="Your task is disease diagnosis. You are given a medical image.",
     )
-    _check(task)
+    validate(task)
     return task
+
+
+def _readable(label: str) -> Label:
+    text = " ".join(label.replace("_", " ").split())
+    return Label(text, (label,) if label != text else ())
