@@ -1,0 +1,47 @@
+"""Text that goes into prompts: templates with named fields, and foreign words made harmless."""
+
+import json
+import re
+import unicodedata
+from functools import cache
+from importlib import resources
+
+from gsco.errors import UsageError
+
+_FIELD = re.compile(r"\{([a-z_]+)\}")
+# What chat templates and processors read as a token of their own: <image>, <|im_end|>, [INST].
+_SPECIAL = re.compile(r"<(?=[A-Za-z/|!_])|\[(?=/?[A-Z_]+\])")
+
+
+@cache
+def template(name: str) -> str:
+    """Return the text of `gsco/prompts/NAME.md` without its last line break."""
+    file = resources.files("gsco.prompts") / f"{name}.md"
+    return file.read_text(encoding="utf-8").removesuffix("\n")
+
+
+def fill(name: str, **fields: str) -> str:
+    """Return a template with every field filled, once: braces in a value stay what they are.
+
+    Raises:
+        UsageError: the template has another field than those given.
+    """
+    text = template(name)
+    wanted = set(_FIELD.findall(text))
+    if wanted != set(fields):
+        raise UsageError(
+            f"Prompt text {name + '.md'!r} has the fields {sorted(wanted)!r}, "
+            f"but {sorted(fields)!r} are filled. Make the names agree."
+        )
+    return _FIELD.sub(lambda field: fields[field[1]], text)
+
+
+def cleaned(text: str) -> str:
+    """Return one line without control characters, in which nothing reads as a special token."""
+    shown = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
+    return " ".join(_SPECIAL.sub(lambda match: match[0] + " ", shown).split())
+
+
+def quoted(text: str) -> str:
+    """Return the text as a JSON string on one line, so that it stays data whatever it says."""
+    return json.dumps(cleaned(text), ensure_ascii=False)
