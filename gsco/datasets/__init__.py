@@ -1,0 +1,12 @@
+"""Data sets: labelled images in three splits, read from a folder or a MedMNIST file.
+
+    dataset = read_dataset(Path("breast"), task_named("breast-ultrasound-3"))
+    image = dataset.split("train")[0].open()
+
+Training, index and test cases stay apart: what would mix them is an error, not a warning.
+"""
+
+from gsco.datasets.read import read_dataset
+from gsco.datasets.record import Dataset, NpzRow, Record, Split
+
+__all__ = ["Dataset", "NpzRow", "Record", "Split", "read_dataset"]
