@@ -32,7 +32,12 @@ def read_manifest(folder: Path, *, split_column: str, label_column: str) -> Foun
     Raises:
         DataError: not UTF-8, a column is missing, or rows are wrong (up to five are listed).
     """
-    content = (folder / "manifest.csv").read_bytes()
+    try:
+        content = (folder / "manifest.csv").read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"'manifest.csv' of {folder.name!r} cannot be read: {error.strerror}. Check its rights."
+        ) from error
     lines = _rows(_decode(content))
     columns = list(lines[0][1]) if lines else []
     has_split = _check_columns(columns, split_column, label_column)

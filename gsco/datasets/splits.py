@@ -38,8 +38,9 @@ def divide(rows: Sequence[Row], digests: Mapping[str, str]) -> Divided:
         train = _cut([row for row in done if row.split == "train"], digests, _two)
         cut = {row.id: row for row in train}
         done = tuple(cut.get(row.id, row) for row in done)
-        share = f"{VALIDATION_SHARE:.0%}"
-        notes.append(f"There was no validation part; {share} of training was cut off {how}.")
+        if any(row.split == "val" for row in train):
+            share = f"{VALIDATION_SHARE:.0%}"
+            notes.append(f"There was no validation part; {share} of training was cut off {how}.")
     return Divided(done, tuple(notes))
 
 
