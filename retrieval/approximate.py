@@ -46,7 +46,9 @@ def dump(index: Any) -> bytes:
     """Return the index as bytes, with its cases numbered from 0 in the order they were added."""
     numbers = np.arange(index.ntotal, dtype=np.int64)
     if not np.array_equal(faiss.vector_to_array(index.id_map), numbers):
-        index = faiss.downcast_index(faiss.clone_index(index))
+        # Two names: `downcast_index` does not keep the index that it looks into alive.
+        copy = faiss.clone_index(index)
+        index = faiss.downcast_index(copy)
         faiss.copy_array_to_vector(numbers, index.id_map)
         index.construct_rev_map()
     content: bytes = faiss.serialize_index(index).tobytes()

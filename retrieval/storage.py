@@ -123,7 +123,6 @@ def write(folder: Path, parts: Mapping[str, bytes], manifest: IndexManifest) -> 
             _write_file(folder / file_name(part, manifest.files[part]), content)
         _sync_folder(folder)
         _write_file(folder / MANIFEST, text.encode())
-        _sync_folder(folder)
     except OSError as error:
         reason = "the disk is full" if error.errno == errno.ENOSPC else str(error.strerror)
         raise RetrievalError(
@@ -132,6 +131,9 @@ def write(folder: Path, parts: Mapping[str, bytes], manifest: IndexManifest) -> 
         ) from error
     finally:
         _remove_unnamed(folder)
+    # The new index is in place by now; whether it survives a power cut is up to the system.
+    with contextlib.suppress(OSError):
+        _sync_folder(folder)
 
 
 def _write_file(path: Path, content: bytes) -> None:
