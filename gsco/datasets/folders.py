@@ -14,7 +14,7 @@ def read_folders(root: Path) -> Found:
         DataError: there are no class folders, or one without images.
     """
     parts = _folders(root)
-    by_split = bool(parts) and all(split_named(part.name) and _folders(part) for part in parts)
+    by_split = bool(parts) and all(split_named(part.name) for part in parts)
     rows: list[Row] = []
     skipped = 0
     for part in parts if by_split else [root]:

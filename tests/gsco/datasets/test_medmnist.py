@@ -94,6 +94,16 @@ def test_a_damaged_file_is_named(write_npz, change, message: str) -> None:
     assert f"'breastmnist.npz' {message}" in fails(file)
 
 
+def test_a_damaged_stream_of_compressed_pixels_is_named(write_npz) -> None:
+    file = write_npz(
+        train_images=np.tile(np.arange(196, dtype=np.uint8), (8, 4)).reshape(8, 28, 28)
+    )
+    data = bytearray(file.read_bytes())
+    data[120:180] = b"\xff" * 60
+    file.write_bytes(data)
+    assert "'breastmnist.npz' is damaged or cut off" in fails(file)
+
+
 def test_a_file_that_is_no_data_set_is_named(tmp_path: Path) -> None:
     assert "no folder or file 'gone.npz'" in fails(tmp_path / "gone.npz")
     (tmp_path / "notes.txt").write_text("x")

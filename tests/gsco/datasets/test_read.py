@@ -42,6 +42,8 @@ def test_one_patient_in_train_and_test_is_an_error_whatever_is_allowed(
 
 def test_identical_files_in_two_splits_are_an_error_unless_allowed(write_manifest, rows) -> None:
     folder = write_manifest(rows)
+    # No other file has this size.
+    (folder / "images/0.png").write_bytes((folder / "images/0.png").read_bytes() + bytes(999))
     shutil.copy(folder / "images/0.png", folder / "images/8.png")
     message = fails(folder)
     assert "1 identical image(s) in two splits" in message
@@ -122,9 +124,16 @@ def test_the_fingerprint_follows_files_labels_and_splits(write_manifest, rows) -
     changed.add(read_dataset(write_manifest(rows), TASK).fingerprint)
     rows[4][1] = "train"
     changed.add(read_dataset(write_manifest(rows), TASK).fingerprint)
-    (folder / "images/5.png").write_bytes((folder / "images/5.png").read_bytes() + b"\0")
-    changed.add(read_dataset(folder, TASK).fingerprint)
-    assert len(changed) == 4
+    for size in (998, 999):
+        (folder / "images/5.png").write_bytes(bytes(size))
+        changed.add(read_dataset(folder, TASK).fingerprint)
+    assert len(changed) == 5
+
+
+def test_the_fingerprint_follows_the_labels_of_the_card(write_manifest, rows) -> None:
+    folder = write_manifest(rows)
+    by_card = {read_dataset(folder, task).fingerprint for task in (TASK, None)}
+    assert len(by_card) == 2
 
 
 @pytest.mark.parametrize(
