@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from retrieval import approximate, storage
+from retrieval import approximate, exact, storage
 from retrieval.entry import Entry
 from retrieval.errors import RetrievalError
 from retrieval.neighbour import Neighbour
@@ -70,6 +70,8 @@ class CaseIndex:
         self._store = faiss.IndexFlatIP(dimension)
         # Any: FAISS' types do not know what its Python layer adds. All vectors, on the CPU.
         self._exact: Any = faiss.IndexIDMap2(self._store)
+        # The number of the case in each row of the store.
+        self._order = np.empty(0, dtype=np.int64)
         # Any: as above. Beside it if there is a factory, also on the CPU.
         self._approximate: Any = None
         # Any: as above. What is searched first: the approximate one or the exact, perhaps a copy
@@ -198,7 +200,11 @@ class CaseIndex:
             if fetch > _GPU_LIMIT:
                 index = self._exact
             some = queries if len(waiting) == len(queries) else queries[waiting]
-            similarities, numbers = index.search(some, fetch)
+            if index is self._exact:
+                best = exact.nearest(self._store, some, fetch)
+                similarities, numbers = best.similarities, self._order[best.places]
+            else:
+                similarities, numbers = index.search(some, fetch)
             np.clip(similarities, -1.0, 1.0, out=similarities)
             rows = zip(waiting, similarities.tolist(), numbers.tolist(), strict=True)
             for place, row, row_numbers in rows:
@@ -347,7 +353,8 @@ class CaseIndex:
         )
 
     def _choose_first(self) -> None:
-        """Search on the GPUs where FAISS has any, else on the CPU."""
+        """Search on the GPUs where FAISS has any, else on the CPU; called after each change."""
+        self._order = np.fromiter(self._cases, dtype=np.int64, count=len(self))
         best = self._exact if self._approximate is None else self._approximate
         self._first = approximate.on_gpus(best)
 

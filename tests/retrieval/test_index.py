@@ -52,6 +52,22 @@ def test_neighbours_are_those_of_a_plain_sort_by_cosine_nearest_first() -> None:
         assert result.dropped == 0
 
 
+def test_many_queries_in_several_blocks_find_what_faiss_finds_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from retrieval import exact
+
+    index, queries = built(300), unit_rows(40, seed=1)
+    index.remove(["case 0", "case 150"])
+    monkeypatch.setattr(exact, "_SCORES", 298 * 7)
+    for result, query in zip(index.search(queries, 9), queries, strict=True):
+        (alone,) = index.search(query[None], 9)
+        assert [n.id for n in result.neighbours] == [n.id for n in alone.neighbours]
+        assert [n.similarity for n in result.neighbours] == pytest.approx(
+            [n.similarity for n in alone.neighbours], abs=1e-6
+        )
+
+
 def test_a_neighbour_carries_what_the_entry_says() -> None:
     entry = Entry("x", ("a", "b"), patient="p", source="set")
     index = CaseIndex.build(unit_rows(1), [entry], embedder="drawn", embedder_hash="abc")

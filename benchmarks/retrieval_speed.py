@@ -1,0 +1,136 @@
+"""How fast the index searches: beside FAISS alone, and beside the published method's search.
+
+    python -m benchmarks.retrieval_speed cxr_pneumonia
+
+All search the same cases of the same images. FAISS alone gets the very vectors of our index, so
+its ratio is what our bookkeeping costs. The published method searches un-pooled, flattened
+ResNet-18 feature maps (25,088 values at 224 pixels) by brute force with scikit-learn; its weights
+do not change its speed, so they are random here. Embedding is not timed on either side.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.neighbors import NearestNeighbors
+
+from retrieval import CaseIndex, Entry, fingerprint, guard
+from specialists.embedder import independent_embedder
+
+NEIGHBOURS = 10
+REPEATS = 15
+FEW = 4
+"""Queries that the published search is timed on one by one."""
+
+
+def measure(images: Sequence[Image.Image], *, queries: int = 256) -> dict[str, Any]:
+    """Return medians (seconds for all queries) and ratios: above 1 means ours is the faster one.
+
+    A fifth of the images, at most `queries`, ask; the others are indexed.
+    """
+    asking = min(queries, max(1, len(images) // 5))
+    embedder = independent_embedder()
+    vectors = embedder.embed(images)
+    maps = _feature_maps(images)
+    prints = [fingerprint(image) for image in images]
+    entries = [
+        Entry(str(n), ("case",), None, None, one.content_hash, one.perceptual_hash)
+        for n, one in enumerate(prints[asking:])
+    ]
+    index = CaseIndex.build(
+        vectors[asking:], entries, embedder=embedder.name, embedder_hash=embedder.weights_hash
+    )
+    plain = faiss.IndexFlatIP(vectors.shape[1])
+    plain.add(index.vectors())
+    published = NearestNeighbors(n_neighbors=NEIGHBOURS, metric="cosine", algorithm="brute")
+    published.fit(maps[asking:])
+    ask, ask_maps = vectors[:asking], maps[:asking]
+    guards = [guard(one) for one in prints[:asking]]
+    seconds = _interleaved(
+        {
+            "ours": lambda: index.search(ask, NEIGHBOURS),
+            "ours_guarded": lambda: index.search(ask, NEIGHBOURS, skip=guards),
+            "faiss": lambda: plain.search(ask, NEIGHBOURS),
+            "ours_one_by_one": lambda: [index.search(row[None], NEIGHBOURS) for row in ask],
+            "faiss_one_by_one": lambda: [plain.search(row[None], NEIGHBOURS) for row in ask],
+            "published": lambda: published.kneighbors(ask_maps),
+            # Each call prepares all maps again: a few queries show what one costs.
+            "ours_few": lambda: [index.search(row[None], NEIGHBOURS) for row in ask[:FEW]],
+            "published_few": lambda: [
+                published.kneighbors(row[None], NEIGHBOURS) for row in ask_maps[:FEW]
+            ],
+        }
+    )
+    return {
+        "indexed": len(entries),
+        "queries": asking,
+        "neighbours": NEIGHBOURS,
+        "repeats": REPEATS,
+        "dimension": vectors.shape[1],
+        "published_dimension": maps.shape[1],
+        "threads": faiss.omp_get_max_threads(),
+        "seconds": seconds,
+        "ratio_to_faiss": seconds["faiss"] / seconds["ours"],
+        "ratio_to_faiss_guarded": seconds["faiss"] / seconds["ours_guarded"],
+        "ratio_to_faiss_one_by_one": seconds["faiss_one_by_one"] / seconds["ours_one_by_one"],
+        "ratio_to_published": seconds["published"] / seconds["ours"],
+        "ratio_to_published_one_by_one": seconds["published_few"] / seconds["ours_few"],
+        "ratio_to_published_guarded": seconds["published"] / seconds["ours_guarded"],
+    }
+
+
+def _interleaved(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Return each call's median time; rounds go through all calls, so that drift hits all alike."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for round_number in range(REPEATS + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            # The first round warms up.
+            if round_number:
+                times[name].append(time.perf_counter() - start)
+    return {name: median(values) for name, values in times.items()}
+
+
+@torch.inference_mode()
+def _feature_maps(images: Sequence[Image.Image], batch: int = 32) -> NDArray[np.float32]:
+    """Return the published method's vectors: (N, 25088) flattened maps as unit rows."""
+    import timm
+
+    from specialists.images import normalise, to_tensor
+
+    torch.manual_seed(0)
+    network = timm.create_model("resnet18", pretrained=False).eval()
+    rows = []
+    for start in range(0, len(images), batch):
+        pixels = normalise(
+            to_tensor(images[start : start + batch], 224),
+            (0.485, 0.456, 0.406),
+            (0.229, 0.224, 0.225),
+        )
+        rows.append(network.forward_features(pixels).flatten(1))
+    unit: NDArray[np.float32] = torch.nn.functional.normalize(torch.cat(rows), dim=1).numpy()
+    return unit
+
+
+def main() -> None:
+    """Measure on a folder of images and print the result."""
+    files = sorted((Path(sys.argv[1])).glob("images/*"))
+    images = []
+    for file in files:
+        with Image.open(file) as image:
+            images.append(image.convert("RGB"))
+    print(json.dumps(measure(images), indent=1))
+
+
+if __name__ == "__main__":
+    main()
