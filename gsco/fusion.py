@@ -83,11 +83,12 @@ def pool(voices: Voices, weights: Mapping[str, float], kind: str = "single") -> 
     if not present:
         raise FusionError("No voice to pool: every specialist failed. See the failures listed.")
     share = sum(weights.values()) / max(sum(weights[name] for name in present), 1e-9)
-    logs = sum(weights[n] * share * _log(voices[n], kind) for n in present)
+    logs = sum(weights[n] * share * log_of(voices[n], kind) for n in present)
     return _probabilities(np.asarray(logs), kind)
 
 
-def _log(voice: Floats, kind: str) -> Floats:
+def log_of(voice: Floats, kind: str) -> Floats:
+    """Return log probabilities, or log odds if `kind` is `multi`; finite for 0 and 1."""
     clipped = voice.clip(_FLOOR, 1 - _FLOOR)
     out: Floats = np.log(clipped) if kind == "single" else np.log(clipped) - np.log1p(-clipped)
     return out
@@ -131,7 +132,7 @@ def fit_weights(
     from scipy.optimize import minimize
 
     names = list(voices)
-    logs = np.stack([_log(voices[n], kind) for n in names])
+    logs = np.stack([log_of(voices[n], kind) for n in names])
     even = np.full(len(names), 1 / len(names))
 
     def loss(weights: Floats) -> float:
@@ -227,4 +228,4 @@ def answer_of(system: System, voices: Voices, reading: Floats | None, fusion: Fu
 
 def tempered(voice: Floats, temperature: float, kind: str = "single") -> Floats:
     """Return the voice sharpened (below 1) or softened (above 1)."""
-    return _probabilities(_log(voice, kind) / temperature, kind)
+    return _probabilities(log_of(voice, kind) / temperature, kind)

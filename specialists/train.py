@@ -48,7 +48,7 @@ class Recipe:
 
 
 RECIPES: dict[RecipeName, Recipe] = {
-    "default": Recipe(1e-3, 3e-3, 30, 36_000, None, 32, 0.05, True, 0.05, True),
+    "default": Recipe(1e-3, 3e-3, 30, 20_000, None, 32, 0.05, True, 0.05, True),
     "paper": Recipe(1e-4, 1e-4, 100, None, 5, 64, 0.01, False, 0.0, False),
 }
 
@@ -290,7 +290,7 @@ def _logits(network: nn.Module, pixels: NDArray[np.uint8], backbone: Backbone) -
     network.eval()
     parts = []
     for start in range(0, len(pixels), 128):
-        rows = torch.from_numpy(np.asarray(pixels[start : start + 128])).to(device)
+        rows = torch.from_numpy(np.array(pixels[start : start + 128])).to(device)
         batch = normalise(rows, backbone.mean, backbone.std)
         parts.append(network(batch.contiguous(memory_format=torch.channels_last)).float().cpu())
     return torch.cat(parts)

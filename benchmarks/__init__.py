@@ -1,0 +1,1 @@
+"""Speed and accuracy suites; every figure the README shows comes from `results/`."""

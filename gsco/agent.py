@@ -1,0 +1,391 @@
+"""GSCo: open a workspace, diagnose cases.
+
+    agent = GSCo.open("workspace")
+    diagnosis = agent.diagnose(Case(images=["scan.png"], task="pneumonia-cxr"))
+
+`diagnose`, `adiagnose`, `diagnose_many` and `stream` run one and the same graph.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import gsco
+from gsco import workflow
+from gsco.case import SYSTEMS, Case, Diagnosis, Failure, System
+from gsco.errors import UsageError, unknown
+from gsco.fusion import prediction_set
+from gsco.settings import Settings, load_settings
+from gsco.task import Task
+from gsco.workflow import State, Tools
+from gsco.workspace import TaskFolder, open_task, starter, tasks_of
+from specialists import Specialist, SpecialistError
+
+if TYPE_CHECKING:
+    from gsco.generalist import Generalist
+    from gsco.prompts import Style
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Step:
+    """A node of the workflow that has finished; the last one carries the diagnosis."""
+
+    name: str
+    """`consult`, `recall`, `decide` or `check`."""
+    diagnosis: Diagnosis | None = None
+
+
+def open_generalist(settings: Settings | None = None) -> "Generalist":
+    """Return the generalist that the settings name; the shipped gsco-tiny if they name none."""
+    settings = settings or Settings()
+    if settings.generalist.startswith(("http://", "https://")):
+        from gsco.generalist.served import ServedGeneralist
+
+        urls = [url.strip() for url in settings.generalist.split(",")]
+        return ServedGeneralist(
+            urls, model=settings.generalist_model or None, api_key=settings.api_key or None
+        )
+    from gsco.generalist.embedded import EmbeddedGeneralist
+
+    return EmbeddedGeneralist(settings.generalist or shipped_generalist())
+
+
+def shipped_generalist() -> Path:
+    """Return the folder of gsco-tiny."""
+    return Path(__file__).parent / "generalist" / "tiny" / "model"
+
+
+class GSCo:
+    """A workspace with its models, loaded when they are first needed."""
+
+    def __init__(
+        self, workspace: Path, settings: Settings, generalist: "Generalist | None" = None
+    ) -> None:
+        self.workspace = workspace
+        self.settings = settings
+        self._generalist = generalist
+        self._tools: dict[str, Tools] = {}
+
+    @classmethod
+    def open(
+        cls,
+        workspace: Path | str | None = None,
+        *,
+        generalist: "Generalist | str | None" = None,
+        settings: Settings | None = None,
+    ) -> "GSCo":
+        """Open a workspace; the starter workspace of the package if None.
+
+        Args:
+            workspace: folder made by `gsco construct`.
+            generalist: an object, a server's URL, a model folder or hub id; gsco-tiny if None.
+            settings: instead of those of the environment and `gsco.toml`.
+
+        Raises:
+            WorkspaceError: the folder is no workspace.
+        """
+        settings = settings or load_settings()
+        if isinstance(generalist, str):
+            settings, generalist = replace(settings, generalist=generalist), None
+        folder = Path(workspace or settings.workspace or starter())
+        if not (folder / "tasks").is_dir():
+            open_task(folder, "")
+        return cls(folder, settings, generalist)
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """The cards of the workspace, by id."""
+        return tasks_of(self.workspace)
+
+    @cached_property
+    def generalist(self) -> "Generalist":
+        """The vision-language model, loaded or reached on first use."""
+        return self._generalist or open_generalist(self.settings)
+
+    @cached_property
+    def _graph(self) -> Any:  # Any: see workflow.build
+        return workflow.build()
+
+    def tools(self, task: str, style: "Style" = "calibrated") -> Tools:
+        """Return the models of a task, loaded once.
+
+        Raises:
+            UsageError: unknown task. WorkspaceError: half constructed. SpecialistError: altered
+            or missing weights. RetrievalError: an index of another embedder.
+        """
+        if task not in self._tools:
+            self._tools[task] = self._load(open_task(self.workspace, task))
+        return replace(self._tools[task], style=style, pictures={})
+
+    def _load(self, folder: TaskFolder) -> Tools:
+        from gsco.fusing import embedder_named
+        from retrieval import CaseIndex
+        from retrieval.storage import read_manifest
+        from specialists.classifier import load
+
+        fusion = folder.read_fusion()
+        found: dict[str, Specialist] = {
+            name: load(folder.specialist(name)) for name in folder.specialists()
+        }
+        if fusion.best not in found:
+            raise SpecialistError(
+                f"Specialist {fusion.best!r} of task {folder.name!r} is missing. Copy its folder "
+                "back, or run `gsco construct` again."
+            )
+        embedder = embedder_named(read_manifest(folder.index).embedder, folder)
+        index = CaseIndex.load(
+            folder.index, embedder=embedder.name, embedder_hash=embedder.weights_hash
+        )
+        return Tools(
+            task=folder.read_task(),
+            fusion=fusion,
+            specialists=found,
+            index=index,
+            embedder=embedder,
+            generalist=self.generalist,
+            neighbours=self.settings.neighbours,
+            permutations=self.settings.permutations,
+            style="calibrated",
+        )
+
+    def diagnose(
+        self,
+        case: Case,
+        system: System = "gsco-fused",
+        *,
+        style: "Style" = "calibrated",
+        explain: bool = False,
+    ) -> Diagnosis:
+        """Diagnose one case.
+
+        Args:
+            case: images and task.
+            system: what collaborates.
+            style: of the prompt: `calibrated`, or `paper` for bare labels.
+            explain: also leave out each piece of evidence and note what would change.
+
+        Raises:
+            SpecialistError: the image cannot be read. GscoError: see `tools`.
+        """
+        last = list(self.stream(case, system, style=style))[-1].diagnosis
+        if last is None:
+            raise UsageError("The workflow ended without a diagnosis.")
+        return self._explained(case, last, style) if explain else last
+
+    def stream(
+        self, case: Case, system: System = "gsco-fused", *, style: "Style" = "calibrated"
+    ) -> Iterator[Step]:
+        """Diagnose one case, telling each step as it finishes."""
+        tools = self._checked(case.task, system, style)
+        prints = workflow.take_in([case], tools)
+        state = self._begin([case], system, prints)
+        for update in self._graph.stream(state, context=tools, stream_mode="updates"):
+            for name, added in update.items():
+                state = _merged(state, added)
+                if name != "check":
+                    yield Step(name)
+        yield Step("check", self._diagnoses([case], state, tools)[0])
+
+    async def adiagnose(self, case: Case, system: System = "gsco-fused") -> Diagnosis:
+        """Diagnose without blocking the event loop."""
+        return await asyncio.to_thread(self.diagnose, case, system)
+
+    def diagnose_many(
+        self,
+        cases: Sequence[Case],
+        system: System = "gsco-fused",
+        *,
+        style: "Style" = "calibrated",
+    ) -> list[Diagnosis]:
+        """Diagnose cases in batches, in order; an unreadable image is a failure, not a stop."""
+        out: dict[int, Diagnosis] = {}
+        groups: dict[tuple[str, str | None], list[int]] = {}
+        for number, case in enumerate(cases):
+            groups.setdefault((case.task, case.question), []).append(number)
+        for (task, _), numbers in groups.items():
+            tools = self._checked(task, system, style)
+            for start in range(0, len(numbers), BATCH):
+                part = numbers[start : start + BATCH]
+                made = self._batch([cases[i] for i in part], system, replace(tools, pictures={}))
+                out |= dict(zip(part, made, strict=True))
+        return [out[number] for number in range(len(cases))]
+
+    def _batch(self, cases: list[Case], system: System, tools: Tools) -> list[Diagnosis]:
+        prints, readable, broken = [], [], {}
+        for number, case in enumerate(cases):
+            try:
+                prints += workflow.take_in([case], tools)
+                readable.append(number)
+            except SpecialistError as error:
+                broken[number] = _unreadable(case, number, system, str(error))
+        made: list[Diagnosis] = []
+        if readable:
+            part = [cases[i] for i in readable]
+            state = self._begin(part, system, prints)
+            state = self._graph.invoke(state, context=tools)
+            made = self._diagnoses(part, state, tools)
+        whole = {**dict(zip(readable, made, strict=True)), **broken}
+        return [whole[number] for number in range(len(cases))]
+
+    def _checked(self, task: str, system: System, style: "Style") -> Tools:
+        if system not in SYSTEMS:
+            raise UsageError(unknown("system", system, SYSTEMS, "gsco diagnose --help"))
+        return self.tools(task, style)
+
+    def _begin(self, cases: Sequence[Case], system: System, prints: list[Any]) -> State:
+        return {
+            "system": system,
+            "question": cases[0].question,
+            "patients": [case.patient for case in cases],
+            "prints": prints,
+            "opinions": {},
+            "recalled": [],
+            "failures": [],
+            "seconds": {},
+        }
+
+    def _diagnoses(self, cases: Sequence[Case], state: State, tools: Tools) -> list[Diagnosis]:
+        provenance = _provenance(tools)
+        return [
+            _diagnosis(case, number, state, tools, provenance) for number, case in enumerate(cases)
+        ]
+
+    def _explained(self, case: Case, diagnosis: Diagnosis, style: "Style") -> Diagnosis:
+        """Leave each specialist, and the neighbours, out once and note what would change."""
+        tools = self._checked(case.task, diagnosis.system, style)
+        prints = workflow.take_in([case], tools)
+        changed = {}
+        for name in tools.specialists:
+            rest = {n: s for n, s in tools.specialists.items() if n != name}
+            state = self._begin([case], diagnosis.system, prints)
+            state = self._graph.invoke(state, context=replace(tools, specialists=rest))
+            other = self._diagnoses([case], state, tools)[0].answer
+            if other != diagnosis.answer:
+                changed[f"specialist {name}"] = str(other)
+        return replace(diagnosis, changed_by=changed)
+
+
+def _merged(state: State, added: State) -> State:
+    merged: State = {**state, **added}
+    merged["failures"] = state["failures"] + added.get("failures", [])
+    merged["seconds"] = {**state["seconds"], **added.get("seconds", {})}
+    return merged
+
+
+def _diagnosis(
+    case: Case, number: int, state: State, tools: Tools, provenance: dict[str, str]
+) -> Diagnosis:
+    fusion, system = tools.fusion, state["system"]
+    row = state["probabilities"][number]
+    recalled = state["recalled"][number]
+    readings = state.get("readings")
+    reading = readings[number] if readings else None
+    similar = [n.similarity for n in recalled.neighbours]
+    familiarity = float(np.mean(similar)) if similar else None
+    shown, answer = _answer(row, fusion.labels, fusion.kind)
+    sets = None
+    if row is not None and system in fusion.thresholds:
+        sets = prediction_set(np.array(row), fusion.labels, fusion.thresholds[system])
+    made = Diagnosis(
+        case=case.id or state["prints"][number].content_hash,
+        task=case.task,
+        system=system,
+        answer=answer,
+        probabilities=shown,
+        prediction_set=sets,
+        coverage=fusion.coverage if sets is not None else None,
+        review=False,
+        review_reasons=(),
+        opinions=tuple(said[number] for said in state.get("opinions", {}).values()),
+        neighbours=recalled.neighbours,
+        reading=reading,
+        in_domain=None if familiarity is None else familiarity >= fusion.familiar,
+        familiarity=familiarity,
+        dropped_neighbours=recalled.dropped,
+        failures=tuple(state["failures"]),
+        seconds=dict(state["seconds"]),
+        provenance=dict(provenance),
+    )
+    reasons = _reasons(made, tools)
+    return replace(made, review=bool(reasons), review_reasons=reasons)
+
+
+def _answer(
+    row: list[float] | None, labels: tuple[str, ...], kind: str
+) -> tuple[dict[str, float], str | tuple[str, ...] | None]:
+    if row is None:
+        return {}, None
+    shown = dict(zip(labels, row, strict=True))
+    if kind == "multi":
+        return shown, tuple(label for label, p in shown.items() if p > 0.5)
+    return shown, max(shown, key=shown.__getitem__)
+
+
+def _reasons(made: Diagnosis, tools: Tools) -> tuple[str, ...]:
+    """Say why a person must look, in sentences."""
+    reasons = []
+    if made.answer is None:
+        reasons.append("No part could answer.")
+    if made.in_domain is False:
+        reasons.append(
+            "The image lies outside what the specialists know: it resembles their training cases "
+            "less than 99 % of the validation cases did."
+        )
+    if made.prediction_set is not None and len(made.prediction_set) != 1:
+        kept = ", ".join(made.prediction_set) or "no label"
+        reasons.append(f"At {made.coverage:.0%} coverage the answer is not single: {kept}.")
+    if made.system in workflow.READING_SYSTEMS:
+        if made.reading and made.answer and made.reading.answer not in (None, made.answer):
+            reasons.append(
+                f"The generalist alone reads {made.reading.answer!r}, the whole {made.answer!r}."
+            )
+        if tools.fusion.generalist != tools.generalist.name:
+            reasons.append(
+                f"The generalist {tools.generalist.name!r} was not calibrated for this task; "
+                "construct it again with `--generalist`."
+            )
+    if made.failures:
+        parts = ", ".join(failure.part for failure in made.failures)
+        reasons.append(f"Some parts failed: {parts}.")
+    return tuple(reasons)
+
+
+def _provenance(tools: Tools) -> dict[str, str]:
+    from importlib.metadata import version
+
+    fusion = hashlib.sha256(tools.fusion.to_json().encode()).hexdigest()
+    return {
+        "gsco": gsco.__version__,
+        "torch": version("torch"),
+        "timm": version("timm"),
+        "transformers": version("transformers"),
+        "generalist": tools.generalist.name,
+        "task sha256": hashlib.sha256(tools.task.to_toml().encode()).hexdigest(),
+        "fusion sha256": fusion,
+        "index sha256": tools.index.manifest().data_hash,
+        "embedder sha256": tools.embedder.weights_hash,
+        **{f"specialist {n} sha256": s.weights_hash for n, s in tools.specialists.items()},
+    }
+
+
+def _unreadable(case: Case, number: int, system: System, why: str) -> Diagnosis:
+    return Diagnosis(
+        case=case.id or f"case {number}",
+        task=case.task,
+        system=system,
+        answer=None,
+        probabilities={},
+        prediction_set=None,
+        coverage=None,
+        review=True,
+        review_reasons=("The image cannot be read.",),
+        failures=(Failure("intake", why),),
+    )

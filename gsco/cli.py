@@ -1,0 +1,439 @@
+"""The command line. Parses, calls, shows; decides nothing.
+
+gsco diagnose scan.png --task pneumonia-cxr
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+import gsco
+from gsco.case import NOTICE, SYSTEMS, System
+from gsco.errors import GscoError, UsageError, unknown
+from retrieval.errors import RetrievalError
+from specialists.errors import SpecialistError
+
+if TYPE_CHECKING:
+    from gsco.agent import GSCo
+    from gsco.datasets import Dataset
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help=f"Ask a generalist, specialists and similar cases about a medical image. {NOTICE}",
+)
+index_app = typer.Typer(no_args_is_help=True, help="Build, change or describe a task's index.")
+app.add_typer(index_app, name="index")
+
+WORKSPACE = typer.Option(
+    "--workspace", "-w", help="Folder made by construct; the starter workspace if left out."
+)
+Workspace = Annotated[Path | None, WORKSPACE]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON (documented in the README).")]
+Generalist = Annotated[
+    str | None,
+    typer.Option(help="Server URL, model folder or hub id; the shipped gsco-tiny if left out."),
+]
+Data = Annotated[
+    Path,
+    typer.Option("--data", "-d", help="MedMNIST .npz, folder with manifest.csv, or class folders."),
+]
+LabelColumn = Annotated[str, typer.Option(help="Column of manifest.csv with the label.")]
+SplitColumn = Annotated[str, typer.Option(help="Column of manifest.csv with the split.")]
+Overlap = Annotated[bool, typer.Option(help="Let identical images stand in two splits.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most so many cases.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gsco {gsco.__version__}\n{NOTICE}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog="Example: gsco diagnose scan.png --task pneumonia-cxr --system gsco --json")
+def diagnose(
+    images: Annotated[list[Path], typer.Argument(help="One image or more; each is a case.")],
+    task: Annotated[str, typer.Option("--task", "-t", help="See `gsco tasks`.")],
+    workspace: Workspace = None,
+    question: Annotated[str | None, typer.Option(help="Ask in your own words.")] = None,
+    system: Annotated[str, typer.Option(help=f"One of: {', '.join(SYSTEMS)}.")] = "gsco-fused",
+    style: Annotated[str, typer.Option(help="Prompt style: calibrated or paper.")] = "calibrated",
+    generalist: Generalist = None,
+    explain: Annotated[bool, typer.Option(help="Leave each specialist out in turn.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Diagnose images: answer, probabilities, evidence, and what disagreed."""
+    from gsco.case import Case
+
+    wanted = _system(system)
+    agent = _open(workspace, generalist)
+    made = []
+    for image in images:
+        case = Case(images=(image,), task=task, question=question)
+        made.append(agent.diagnose(case, wanted, style=_style(style), explain=explain))
+    if as_json:
+        _print_json([d.to_dict() for d in made] if len(made) > 1 else made[0].to_dict())
+        return
+    from gsco import show
+
+    for image, one in zip(images, made, strict=True):
+        show.diagnosis(one, image.name)
+
+
+@app.command(epilog="Example: gsco construct pneumonia-cxr --data pneumoniamnist --workspace w")
+def construct(
+    task: Annotated[str, typer.Argument(help="A shipped card's id, or a new name.")],
+    data: Data,
+    workspace: Annotated[Path, WORKSPACE] = Path("workspace"),
+    card: Annotated[Path | None, typer.Option(help="Your own task card (TOML).")] = None,
+    backbone: Annotated[
+        list[str] | None, typer.Option(help="Repeat for several; three small ones by default.")
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="default, or paper: the published recipe.")
+    ] = "default",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    coverage: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of prediction sets.")] = 0.9,
+    from_scratch: Annotated[bool, typer.Option(help="Use no first weights.")] = False,
+    index_with: Annotated[
+        str, typer.Option(help="independent, or a specialist's name.")
+    ] = "independent",
+    label_column: LabelColumn = "label",
+    split_column: SplitColumn = "split",
+    allow_overlap: Overlap = False,
+    generalist: Generalist = None,
+    no_generalist: Annotated[bool, typer.Option(help="Leave the generalist uncalibrated.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train specialists, calibrate, index the cases, fit the fusion; goes on after a kill."""
+    from gsco import show
+    from gsco.construct import DEFAULT_BACKBONES, Plan
+    from gsco.construct import construct as run
+    from gsco.settings import load_settings
+    from specialists import backbone_named
+
+    names = tuple(backbone or DEFAULT_BACKBONES)
+    for name in names:
+        backbone_named(name)
+    if recipe not in ("default", "paper"):
+        raise UsageError(unknown("recipe", recipe, ("default", "paper"), "gsco construct --help"))
+    dataset = _dataset(task, data, workspace, card, label_column, split_column, allow_overlap)
+    reader = None
+    if not no_generalist:
+        from gsco.agent import open_generalist
+
+        reader = open_generalist(load_settings(generalist=generalist))
+    plan = Plan(names, recipe, seed, coverage, not from_scratch, index_with)
+    say = show.errors.print
+    with show.progress() as told:
+        done = run(dataset, workspace, task, plan, generalist=reader, say=say, progress=told)
+    if as_json:
+        _print_json({"version": 1, "notice": NOTICE, **asdict(done)})
+    elif done.nothing_to_do:
+        show.console.print(f"{task}: nothing to do, all is current.")
+    else:
+        show.console.print(f"{task}: ready. Report: {done.folder / 'report' / 'report.md'}")
+
+
+@app.command(
+    epilog="Example: gsco evaluate --task pneumonia-cxr --data pneumoniamnist --system all"
+)
+def evaluate(
+    task: Annotated[str, typer.Option("--task", "-t")],
+    data: Data,
+    workspace: Workspace = None,
+    system: Annotated[str, typer.Option(help="all, or names parted by commas.")] = "all",
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    limit: Limit = None,
+    style: Annotated[str, typer.Option(help="Prompt style: calibrated or paper.")] = "calibrated",
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    label_column: LabelColumn = "label",
+    split_column: SplitColumn = "split",
+    allow_overlap: Overlap = False,
+    generalist: Generalist = None,
+    as_json: Json = False,
+) -> None:
+    """Compare systems on the same labelled cases, with 95 % intervals."""
+    from gsco import show
+    from gsco.datasets.record import SPLITS, Split
+    from gsco.evaluation.evaluate import evaluate as run
+
+    names: list[System] = (
+        [_system(s.strip()) for s in system.split(",")] if system != "all" else list(SYSTEMS)
+    )
+    if split not in SPLITS:
+        raise UsageError(unknown("split", split, SPLITS, "gsco evaluate --help"))
+    part: Split = split  # type: ignore[assignment]  # checked above
+    agent = _open(workspace, generalist)
+    dataset = _dataset(task, data, agent.workspace, None, label_column, split_column, allow_overlap)
+    with show.progress() as told:
+        found = run(
+            agent,
+            dataset,
+            task,
+            names,
+            split=part,
+            limit=limit,
+            style=_style(style),
+            seed=seed,
+            progress=told,
+        )
+    if as_json:
+        _print_json([asdict(row) for row in found])
+    else:
+        show.rows(found)
+
+
+@app.command()
+def tasks(workspace: Workspace = None, as_json: Json = False) -> None:
+    """List the tasks of the workspace and the shipped cards."""
+    from gsco.agent import GSCo
+    from gsco.task import builtin_tasks
+
+    ready = GSCo.open(workspace).tasks
+    cards = {**builtin_tasks(), **ready}
+    listed = [
+        {
+            "id": t.id,
+            "title": t.title,
+            "kind": t.kind,
+            "labels": list(t.texts),
+            "constructed": t.id in ready,
+        }
+        for t in cards.values()
+    ]
+    if as_json:
+        _print_json({"version": 1, "tasks": listed})
+        return
+    for row in listed:
+        mark = "ready" if row["constructed"] else "card "
+        typer.echo(f"{mark}  {row['id']:<22} {row['title']}: {', '.join(row['labels'])}")
+
+
+@app.command()
+def specialists(
+    task: Annotated[str | None, typer.Option("--task", "-t")] = None,
+    workspace: Workspace = None,
+    backbones: Annotated[bool, typer.Option(help="List what can be trained instead.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List trained specialists with how good they are, or the backbones."""
+    listed = _backbones() if backbones else _trained(workspace, task)
+    if as_json:
+        _print_json({"version": 1, "specialists": listed})
+        return
+    for row in listed:
+        typer.echo("  ".join(str(value) for value in row.values()))
+
+
+def _backbones() -> list[dict[str, object]]:
+    from specialists import backbones as known
+
+    return [
+        {
+            "name": b.name,
+            "group": b.group,
+            "input_size": b.input_size,
+            "architecture": b.architecture,
+            "first_weights": b.first_weights,
+        }
+        for b in known().values()
+    ]
+
+
+def _trained(workspace: Path | None, task: str | None) -> list[dict[str, object]]:
+    from gsco.agent import GSCo
+    from gsco.workspace import TaskFolder, open_task
+    from specialists.classifier import load_card
+
+    agent = GSCo.open(workspace)
+    if task:
+        open_task(agent.workspace, task)
+    rows: list[dict[str, object]] = []
+    for name in [task] if task else list(agent.tasks):
+        folder = TaskFolder(agent.workspace, name)
+        for specialist in folder.specialists():
+            card = load_card(folder.specialist(specialist))
+            rows.append(
+                {
+                    "task": name,
+                    "name": specialist,
+                    "n": card.validation.n,
+                    "balanced_accuracy": round(card.validation.balanced_accuracy, 4),
+                    "auc": card.validation.auc,
+                    "ece": round(card.validation.ece, 4),
+                    "data": card.data,
+                    "licence": card.data_licence,
+                    "sha256": card.weights_sha256[:12],
+                }
+            )
+    return rows
+
+
+@index_app.command("info")
+def index_info(
+    task: Annotated[str, typer.Option("--task", "-t")],
+    workspace: Workspace = None,
+    as_json: Json = False,
+) -> None:
+    """Describe the index of a task."""
+    from retrieval.storage import read_manifest
+
+    found = asdict(read_manifest(_task_folder(workspace, task).index))
+    if as_json:
+        _print_json({"version": 1, "index": found})
+        return
+    for key, value in found.items():
+        typer.echo(f"{key}: {value}")
+
+
+@index_app.command("build")
+def index_build(
+    task: Annotated[str, typer.Option("--task", "-t")],
+    data: Data,
+    workspace: Annotated[Path, WORKSPACE] = Path("workspace"),
+    index_with: Annotated[
+        str, typer.Option(help="independent, or a specialist's name.")
+    ] = "independent",
+    label_column: LabelColumn = "label",
+    split_column: SplitColumn = "split",
+    allow_overlap: Overlap = False,
+) -> None:
+    """Build the index of a task anew from the training cases of a data set."""
+    from gsco import show
+    from gsco.indexing import rebuild
+
+    folder = _task_folder(workspace, task)
+    dataset = _dataset(task, data, workspace, None, label_column, split_column, allow_overlap)
+    with show.progress() as told:
+        changed = rebuild(folder, dataset, index_with, told)
+    typer.echo(f"{task}: {changed.count} cases indexed, {changed.dropped} dropped as leaks.")
+
+
+@index_app.command("add")
+def index_add(
+    task: Annotated[str, typer.Option("--task", "-t")],
+    data: Data,
+    workspace: Annotated[Path, WORKSPACE] = Path("workspace"),
+    label_column: LabelColumn = "label",
+    split_column: SplitColumn = "split",
+    allow_overlap: Overlap = False,
+) -> None:
+    """Add the training cases of a data set to the index of a task."""
+    from gsco import show
+    from gsco.indexing import add
+
+    folder = _task_folder(workspace, task)
+    dataset = _dataset(task, data, workspace, None, label_column, split_column, allow_overlap)
+    with show.progress() as told:
+        changed = add(folder, dataset, told)
+    typer.echo(f"{task}: now {changed.count} cases, {changed.dropped} were there or leaked.")
+
+
+@index_app.command("remove")
+def index_remove(
+    ids: Annotated[list[str], typer.Argument(help="Ids of cases.")],
+    task: Annotated[str, typer.Option("--task", "-t")],
+    workspace: Annotated[Path, WORKSPACE] = Path("workspace"),
+) -> None:
+    """Take cases out of the index of a task."""
+    from gsco.indexing import remove
+
+    changed = remove(_task_folder(workspace, task), ids)
+    typer.echo(f"{task}: now {changed.count} cases, {changed.dropped} removed.")
+
+
+@app.command()
+def demo(as_json: Json = False) -> None:
+    """Diagnose real images that ship with packages, and test images where GSCO_DATA is set."""
+    from gsco.demo import run
+
+    made = run(quiet=as_json)
+    if as_json:
+        _print_json([d.to_dict() for d in made])
+
+
+def _task_folder(workspace: Path | None, task: str):  # type: ignore[no-untyped-def]  # TaskFolder is imported late
+    from gsco.agent import GSCo
+    from gsco.workspace import open_task
+
+    return open_task(GSCo.open(workspace).workspace, task)
+
+
+def _open(workspace: Path | None, generalist: str | None) -> "GSCo":
+    from gsco.agent import GSCo
+
+    return GSCo.open(workspace, generalist=generalist)
+
+
+def _dataset(
+    task: str, data: Path, workspace: Path, card: Path | None, label: str, split: str, overlap: bool
+) -> "Dataset":
+    """Read data with the card given, else the workspace's, else the shipped one, else a new one."""
+    from gsco.datasets import read_dataset
+    from gsco.task import builtin_tasks, load_card
+    from gsco.workspace import tasks_of
+
+    known = {**builtin_tasks(), **(tasks_of(workspace) if workspace.is_dir() else {})}
+    chosen = load_card(card) if card else known.get(task)
+    if chosen is None and not _names_a_folder(task):
+        raise UsageError(f"Task {task!r} cannot name a folder. Use small letters, digits, hyphens.")
+    return read_dataset(data, chosen, label_column=label, split_column=split, allow_overlap=overlap)
+
+
+def _names_a_folder(task: str) -> bool:
+    import re
+
+    return re.fullmatch(r"[a-z0-9][a-z0-9-]*", task) is not None
+
+
+def _system(name: str) -> System:
+    if name not in SYSTEMS:
+        raise UsageError(unknown("system", name, SYSTEMS, "gsco diagnose --help"))
+    return name  # type: ignore[return-value]  # checked above
+
+
+def _style(name: str):  # type: ignore[no-untyped-def]  # the Literal is imported late
+    if name not in ("calibrated", "paper"):
+        raise UsageError(unknown("style", name, ("calibrated", "paper"), "gsco diagnose --help"))
+    return name
+
+
+def _print_json(data: object) -> None:
+    typer.echo(json.dumps(data, indent=1, ensure_ascii=False, default=str))
+
+
+def _fail(error: Exception) -> NoReturn:
+    typer.echo(f"gsco: {error}", err=True)
+    sys.exit(2)
+
+
+def main() -> None:
+    """Run the command line: a sentence and exit code 2 for what the user can mend."""
+    try:
+        app()
+    except (GscoError, SpecialistError, RetrievalError) as error:
+        _fail(error)
+    except OSError as error:
+        if error.errno != 28:
+            raise
+        typer.echo("gsco: The disk is full. Free some space; what was finished is kept.", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""Construction: from labelled images to specialists, calibration, index, fusion and a report.
+
+Each step writes its result whole and knows it again, so a killed construction goes on, and a
+finished one does nothing. Training, index and validation cases never overlap: by patient and
+content where the data are read, by near-duplicate here, with the number dropped.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+import gsco
+from gsco import fusing
+from gsco.datasets import Dataset, Record
+from gsco.errors import DataError
+from gsco.indexing import entry_of, without_leaks
+from gsco.task import Task
+from gsco.workspace import TaskFolder, write_text
+from retrieval import Entry
+from specialists import Backbone, Card, backbone_named
+from specialists.calibrate import quality
+
+if TYPE_CHECKING:
+    from gsco.generalist import Generalist
+    from specialists.train import Part, RecipeName
+
+DEFAULT_BACKBONES = ("mobilenetv3-small", "vit-tiny", "efficientnet-lite0")
+
+Say = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+"""Told a step's name, how much is done, and of how much."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to construct, and how."""
+
+    backbones: tuple[str, ...] = DEFAULT_BACKBONES
+    recipe: "RecipeName" = "default"
+    seed: int = 0
+    coverage: float = 0.9
+    """Of the prediction sets, in (0, 1)."""
+    pretrained: bool = True
+    """Start backbones from their first weights where they have some."""
+    index_with: str = "independent"
+    """`independent`, or the name of a specialist whose own features to use (the paper)."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a construction did."""
+
+    folder: Path
+    trained: tuple[str, ...]
+    """Specialists trained in this run."""
+    dropped: int
+    """Training cases left out as near-duplicates of validation or test cases."""
+    nothing_to_do: bool = False
+
+
+def construct(
+    dataset: Dataset,
+    workspace: Path,
+    name: str,
+    plan: Plan,
+    *,
+    generalist: "Generalist | None" = None,
+    say: Say = lambda text: None,
+    progress: Progress = lambda step, done, total: None,
+) -> Outcome:
+    """Construct one task in a workspace.
+
+    Args:
+        dataset: labelled images in three splits.
+        workspace: folder to write into.
+        name: the task's id in the workspace.
+        plan: backbones, recipe, seed, coverage.
+        generalist: whose readings to calibrate; None to leave them out.
+        say: told a sentence now and then.
+        progress: told how far each long step is.
+
+    Raises:
+        DataError: the data have no validation or no training part.
+        GscoError: as each part raises it.
+    """
+    for backbone in plan.backbones:
+        backbone_named(backbone)
+    folder = TaskFolder(workspace, name)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.path / ".lock"):
+        key = _key(dataset, plan, generalist)
+        if _is_current(folder, key):
+            return Outcome(folder.path, (), 0, nothing_to_do=True)
+        (folder.path / "done.json").unlink(missing_ok=True)
+        return _construct(folder, dataset, plan, generalist, key, say, progress)
+
+
+def _construct(
+    folder: TaskFolder,
+    dataset: Dataset,
+    plan: Plan,
+    generalist: "Generalist | None",
+    key: str,
+    say: Say,
+    progress: Progress,
+) -> Outcome:
+    write_text(folder.path / "task.toml", replace(dataset.task, id=folder.name).to_toml())
+    for note in dataset.notes:
+        say(note)
+    entries = _entries(dataset, progress)
+    training = without_leaks(dataset, entries)
+    dropped = len(dataset.split("train")) - len(training)
+    if dropped:
+        say(f"{dropped} training cases look like validation or test cases; left out.")
+    validation = dataset.split("val")
+    if not training or not validation:
+        raise DataError(f"{dataset.name!r} has no training or no validation cases. Add some.")
+    write_text(folder.path / "data.json", _data(dataset, training, dropped))
+    trained = [
+        backbone
+        for backbone in plan.backbones
+        if _specialist(folder, dataset, backbone_named(backbone), training, plan, progress)
+    ]
+    fusing.index(folder, training, entries, plan.index_with, dataset.name, progress)
+    fusing.fit(folder, dataset.task, validation, entries, plan.coverage, generalist, progress)
+    from gsco import report
+
+    report.write(folder)
+    write_text(folder.path / "done.json", json.dumps({"key": key, "gsco": gsco.__version__}))
+    shutil.rmtree(folder.build, ignore_errors=True)
+    return Outcome(folder.path, tuple(trained), dropped)
+
+
+def _key(dataset: Dataset, plan: Plan, generalist: "Generalist | None") -> str:
+    reader = generalist.name if generalist else None
+    facts = [dataset.fingerprint, dataset.task.to_toml(), asdict(plan), reader, gsco.__version__]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _is_current(folder: TaskFolder, key: str) -> bool:
+    from specialists import SpecialistError
+    from specialists.card import file_sha256
+    from specialists.classifier import WEIGHTS, load_card
+
+    if not folder.is_done or folder.read_json("done.json").get("key") != key:
+        return False
+    for name in folder.specialists():
+        try:
+            card = load_card(folder.specialist(name))
+        except SpecialistError:
+            return False
+        weights = folder.specialist(name) / WEIGHTS
+        if not weights.exists() or file_sha256(weights) != card.weights_sha256:
+            return False
+    return (folder.path / "fusion.json").is_file() and (folder.index / "manifest.json").is_file()
+
+
+def _entries(dataset: Dataset, progress: Progress) -> dict[str, Entry]:
+    found = {}
+    for done, record in enumerate(dataset.records, 1):
+        found[record.id] = entry_of(record, dataset.name)
+        progress("read images", done, len(dataset.records))
+    return found
+
+
+def _data(dataset: Dataset, training: Sequence[Record], dropped: int) -> str:
+    texts = dataset.task.texts
+    counts = {
+        split: {text: sum(text in r.labels for r in dataset.split(split)) for text in texts}
+        for split in ("train", "val", "test")
+    }
+    facts = {
+        "name": dataset.name,
+        "licence": dataset.licence,
+        "fingerprint": dataset.fingerprint,
+        "counts": counts,
+        "trained_on": len(training),
+        "near_duplicates_dropped": dropped,
+        "notes": list(dataset.notes),
+    }
+    return json.dumps(facts, indent=1)
+
+
+def targets_of(records: Sequence[Record], task: Task) -> NDArray[np.int64]:
+    """Return (N,) class numbers, or (N, C) zeros and ones for a multi-label task."""
+    if task.kind == "multi":
+        rows = [[text in record.labels for text in task.texts] for record in records]
+        return np.array(rows, dtype=np.int64)
+    return np.array([task.texts.index(record.labels[0]) for record in records], dtype=np.int64)
+
+
+def _specialist(
+    folder: TaskFolder,
+    dataset: Dataset,
+    backbone: Backbone,
+    training: Sequence[Record],
+    plan: Plan,
+    progress: Progress,
+) -> bool:
+    """Train and save one specialist unless it is there; return whether it was trained."""
+    from specialists import SpecialistError
+    from specialists.classifier import load, save
+    from specialists.train import train
+
+    target = folder.specialist(backbone.name)
+    try:
+        card = load(target).card
+        if (card.data_fingerprint, card.recipe, card.seed, card.labels) == (
+            dataset.fingerprint,
+            plan.recipe,
+            plan.seed,
+            dataset.task.texts,
+        ):
+            return False
+    except SpecialistError:
+        pass
+    task, size = dataset.task, backbone.input_size
+    parts = {
+        "train": _part(folder, "train", training, task, size),
+        "val": _part(folder, "val", dataset.split("val"), task, size),
+    }
+    folder.build.mkdir(parents=True, exist_ok=True)
+    result = train(
+        backbone,
+        parts["train"],
+        parts["val"],
+        len(task.texts),
+        recipe=plan.recipe,
+        seed=plan.seed,
+        checkpoint=folder.build / f"{backbone.name}.pt",
+        pretrained=plan.pretrained,
+        progress=lambda done, planned, loss: progress(f"train {backbone.name}", done, planned),
+    )
+    scaled = result.logits / result.temperature
+    probabilities = fusing.to_probabilities(scaled, task.kind)
+    card = Card(
+        name=backbone.name,
+        task=folder.name,
+        backbone=backbone,
+        labels=task.texts,
+        kind="multi" if task.kind == "multi" else "single",
+        recipe=plan.recipe,
+        seed=plan.seed,
+        epochs=result.epochs,
+        data=dataset.name,
+        data_licence=dataset.licence or "unknown",
+        data_fingerprint=dataset.fingerprint,
+        n_train=len(training),
+        temperature=result.temperature,
+        validation=quality(probabilities, parts["val"].targets),
+        weights_sha256="",
+    )
+    save(target, card, result.network)
+    (folder.build / f"{backbone.name}.pt").unlink(missing_ok=True)
+    return True
+
+
+def _part(
+    folder: TaskFolder, split: str, records: Sequence[Record], task: Task, size: int
+) -> "Part":
+    from specialists.images import stack
+    from specialists.train import Part
+
+    folder.build.mkdir(parents=True, exist_ok=True)
+    names = hashlib.sha256("\n".join(r.id for r in records).encode()).hexdigest()[:12]
+    file = folder.build / f"{split}-{size}-{names}.npy"
+    if not file.exists():
+        stack((record.open() for record in records), len(records), size, file)
+    return Part(np.load(file, mmap_mode="r"), targets_of(records, task))

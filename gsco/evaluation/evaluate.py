@@ -1,0 +1,108 @@
+"""Run systems over the same cases of a data set and measure them."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gsco.case import Case, Diagnosis, System
+from gsco.errors import DataError
+from gsco.evaluation.metrics import Answers, Row, measure, resamples
+
+if TYPE_CHECKING:
+    from gsco.agent import GSCo
+    from gsco.datasets import Dataset, Split
+    from gsco.prompts import Style
+
+Progress = Callable[[str, int, int], None]
+CHUNK = 64
+
+
+def evaluate(
+    agent: "GSCo",
+    dataset: "Dataset",
+    task: str,
+    systems: Sequence[System],
+    *,
+    split: "Split" = "test",
+    limit: int | None = None,
+    style: "Style" = "calibrated",
+    seed: int = 0,
+    resampled: int = 1000,
+    progress: Progress = lambda system, done, total: None,
+) -> list[Row]:
+    """Return one row a system, all on the same cases.
+
+    Args:
+        agent: the opened workspace.
+        dataset: labelled cases.
+        task: id in the workspace.
+        systems: what to compare; `specialist` is the baseline of the paired gain.
+        split: which part of the data.
+        limit: at most so many cases, spread over the part; None for all.
+        style: of the prompts.
+        seed: of the bootstrap.
+        resampled: bootstrap draws.
+        progress: told how far each system is.
+
+    Raises:
+        DataError: the part is empty, or its labels are not the task's.
+    """
+    from gsco.construct import targets_of
+
+    records = dataset.split(split)
+    card = agent.tools(task).task
+    if not records:
+        raise DataError(f"{dataset.name!r} has no {split!r} cases. Choose another `--split`.")
+    if strange := {label for r in records for label in r.labels} - set(card.texts):
+        raise DataError(
+            f"Labels {sorted(strange)!r} of {dataset.name!r} are not in task {task!r}: "
+            f"{', '.join(card.texts)}. Choose the task that these data belong to."
+        )
+    if limit is not None and limit < len(records):
+        records = [records[i] for i in np.linspace(0, len(records) - 1, limit).astype(int)]
+    targets = targets_of(records, card)
+    draws = resamples([r.patient or r.id for r in records], resampled, seed)
+    answers: dict[System, Answers] = {}
+    for system in systems:
+        said: list[Diagnosis] = []
+        for start in range(0, len(records), CHUNK):
+            cases = [
+                Case(images=(r.open(),), task=task, id=r.id, patient=r.patient)
+                for r in records[start : start + CHUNK]
+            ]
+            said += agent.diagnose_many(cases, system, style=style)
+            progress(system, len(said), len(records))
+        answers[system] = _answers(said, card.texts, targets.ndim == 2)
+    baseline = answers.get("specialist")
+    return [
+        measure(
+            task,
+            system,
+            found,
+            targets,
+            card.texts,
+            draws,
+            baseline if system != "specialist" else None,
+        )
+        for system, found in answers.items()
+    ]
+
+
+def _answers(said: Sequence[Diagnosis], texts: Sequence[str], multi: bool) -> Answers:
+    empty = [float("nan")] * len(texts)
+    shown = np.array(
+        [[d.probabilities[t] for t in texts] if d.probabilities else empty for d in said]
+    )
+    if multi:
+        chosen = np.nan_to_num(shown, nan=0.0) > 0.5
+    else:
+        chosen = np.array(
+            [texts.index(d.answer) if isinstance(d.answer, str) else -1 for d in said]
+        )
+    return Answers(
+        chosen=chosen.astype(np.int64),
+        probabilities=shown,
+        sets=[d.prediction_set for d in said],
+        review=np.array([d.review for d in said]),
+    )

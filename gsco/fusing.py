@@ -1,0 +1,283 @@
+"""The last steps of construction: index, every voice on validation, and the fusion fitted."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsco import fusion
+from gsco.case import System
+from gsco.datasets import Record
+from gsco.errors import FusionError
+from gsco.fusion import GENERALIST, NEIGHBOURS, Fusion
+from gsco.task import Task
+from gsco.workspace import TaskFolder, write_bytes, write_text
+from retrieval import CaseIndex, Entry, Neighbour, RetrievalError, vote, vote_multi
+from retrieval import guard as guard_of
+from retrieval.guard import Fingerprint
+from specialists.calibrate import auc, balanced_accuracy, fit_temperature, softmax
+
+if TYPE_CHECKING:
+    from gsco.construct import Progress
+    from gsco.generalist import Generalist
+    from retrieval import Embedder
+    from specialists.opinion import Opinion
+
+Floats = NDArray[np.float64]
+RECALLED = 10
+"""Neighbours recalled while fitting: the published k."""
+READ_AT_MOST = 200
+"""Validation cases that the generalist reads for its calibration."""
+READING_SYSTEMS: tuple[System, ...] = ("generalist", "moed", "rad", "gsco")
+
+
+def to_probabilities(logits: Floats, kind: str) -> Floats:
+    """Turn logits (N, C) into probabilities."""
+    return softmax(logits) if kind != "multi" else 1 / (1 + np.exp(-logits))
+
+
+def embedder_named(name: str, folder: TaskFolder) -> "Embedder":
+    """Return the independent embedder, or a specialist of the task by its name."""
+    from specialists.classifier import load
+    from specialists.embedder import NAME, independent_embedder
+
+    if name in ("independent", NAME):
+        return independent_embedder()
+    return load(folder.specialist(name))
+
+
+def index(
+    folder: TaskFolder,
+    training: Sequence[Record],
+    entries: Mapping[str, Entry],
+    index_with: str,
+    data: str,
+    progress: "Progress",
+) -> None:
+    """Embed the training cases and save the index, unless the same one is there."""
+    embedder = embedder_named(index_with, folder)
+    try:
+        current = CaseIndex.load(
+            folder.index, embedder=embedder.name, embedder_hash=embedder.weights_hash
+        )
+        if {e.id for e in current.entries} == {record.id for record in training}:
+            return
+    except RetrievalError:
+        pass
+    vectors = embed(embedder, training, progress)
+    built = CaseIndex.build(
+        vectors,
+        [entries[record.id] for record in training],
+        embedder=embedder.name,
+        embedder_hash=embedder.weights_hash,
+    )
+    built.save(folder.index)
+
+
+def embed(
+    embedder: "Embedder", records: Sequence[Record], progress: "Progress"
+) -> NDArray[np.float32]:
+    """Return the (N, D) vectors of the records' images, 64 at a time."""
+    rows = []
+    for start in range(0, len(records), 64):
+        rows.append(embedder.embed([r.open() for r in records[start : start + 64]]))
+        progress("embed cases", min(start + 64, len(records)), len(records))
+    return np.concatenate(rows)
+
+
+def neighbour_vote(
+    neighbours: Sequence[Neighbour], labels: Sequence[str], kind: str
+) -> tuple[float, ...]:
+    """Return the neighbours' similarity-weighted vote, one probability a label."""
+    return (vote_multi if kind == "multi" else vote)(neighbours, labels)
+
+
+def fit(
+    folder: TaskFolder,
+    task: Task,
+    validation: Sequence[Record],
+    entries: Mapping[str, Entry],
+    coverage: float,
+    generalist: "Generalist | None",
+    progress: "Progress",
+) -> Fusion:
+    """Hear every voice on the validation cases and fit the fusion to them."""
+    from gsco.construct import targets_of
+    from specialists.classifier import load
+
+    kind = "multi" if task.kind == "multi" else "single"
+    targets = targets_of(validation, task)
+    opinions: dict[str, list[Opinion]] = {}
+    for name in folder.specialists():
+        specialist = load(folder.specialist(name))
+        opinions[name] = []
+        for start in range(0, len(validation), 64):
+            images = [record.open() for record in validation[start : start + 64]]
+            opinions[name] += specialist.predict(images)
+            progress(f"hear {name}", min(start + 64, len(validation)), len(validation))
+    recalled, similarity = _recall(folder, validation, entries, progress)
+    voices: dict[str, Floats] = {
+        name: np.array([o.probabilities for o in said]) for name, said in opinions.items()
+    }
+    shares = [neighbour_vote(found, task.texts, kind) for found in recalled]
+    voices[NEIGHBOURS] = np.array(shares)
+    readings = (
+        _readings(task, validation, opinions, recalled, generalist, progress) if generalist else {}
+    )
+    _write_voices(folder, task, validation, voices, readings, targets)
+    made = _fit(task, kind, voices, targets, readings, coverage, similarity, generalist)
+    write_text(folder.path / "fusion.json", made.to_json())
+    return made
+
+
+def _recall(
+    folder: TaskFolder,
+    validation: Sequence[Record],
+    entries: Mapping[str, Entry],
+    progress: "Progress",
+) -> "tuple[list[tuple[Neighbour, ...]], Floats]":
+    from retrieval.storage import read_manifest
+
+    embedder = embedder_named(read_manifest(folder.index).embedder, folder)
+    cases = CaseIndex.load(
+        folder.index, embedder=embedder.name, embedder_hash=embedder.weights_hash
+    )
+    guards = [_guard(entries[record.id]) for record in validation]
+    results = cases.search(embed(embedder, validation, progress), RECALLED, skip=guards)
+    means = [float(np.mean([n.similarity for n in r.neighbours] or [-1.0])) for r in results]
+    return [r.neighbours for r in results], np.array(means)
+
+
+def _guard(entry: Entry) -> Callable[[Entry], bool]:
+    prints = Fingerprint(entry.content_hash, entry.perceptual_hash)
+    return guard_of(prints, entry.patient, own_id=entry.id)
+
+
+def _readings(
+    task: Task,
+    validation: Sequence[Record],
+    opinions: "Mapping[str, Sequence[Opinion]]",
+    recalled: Sequence[tuple[Neighbour, ...]],
+    generalist: "Generalist",
+    progress: "Progress",
+) -> dict[str, Floats]:
+    """Return one matrix a system: NaN rows where the generalist was not asked or not understood."""
+    from gsco.prompts import build_prompt
+
+    asked = np.linspace(0, len(validation) - 1, min(READ_AT_MOST, len(validation))).astype(int)
+    out = {s: np.full((len(validation), len(task.texts)), np.nan) for s in READING_SYSTEMS}
+    for number, system in enumerate(READING_SYSTEMS):
+        for start in range(0, len(asked), 25):
+            rows = asked[start : start + 25]
+            prompts = [
+                build_prompt(
+                    task,
+                    images=[validation[i].open()],
+                    opinions=[said[i] for said in opinions.values()] if hears(system) else (),
+                    neighbours=recalled[i] if recalls(system) else (),
+                    answer_form=generalist.answer_form,
+                )
+                for i in rows
+            ]
+            for row, reading in zip(rows, generalist.read(prompts), strict=True):
+                if reading.probabilities:
+                    out[system][row] = [reading.probabilities[text] for text in task.texts]
+            progress("hear the generalist", number * len(asked) + start + len(rows), 4 * len(asked))
+    return out
+
+
+def hears(system: str) -> bool:
+    """Whether the system shows the specialists' opinions to the generalist."""
+    return system in ("moed", "gsco")
+
+
+def recalls(system: str) -> bool:
+    """Whether the system shows the neighbours to the generalist."""
+    return system in ("rad", "gsco")
+
+
+def _write_voices(
+    folder: TaskFolder,
+    task: Task,
+    validation: Sequence[Record],
+    voices: Mapping[str, Floats],
+    readings: Mapping[str, Floats],
+    targets: NDArray[np.int64],
+) -> None:
+    buffer = io.BytesIO()
+    arrays = {f"voice {k}": v.astype(np.float32) for k, v in voices.items()}
+    arrays |= {f"reading {k}": v.astype(np.float32) for k, v in readings.items()}
+    np.savez_compressed(
+        buffer, targets=targets, labels=np.array(task.texts), n=len(validation), **arrays
+    )
+    write_bytes(folder.voices, buffer.getvalue())
+
+
+def _fit(
+    task: Task,
+    kind: str,
+    voices: dict[str, Floats],
+    targets: NDArray[np.int64],
+    readings: Mapping[str, Floats],
+    coverage: float,
+    similarity: Floats,
+    generalist: "Generalist | None",
+) -> Fusion:
+    specialists = {k: v for k, v in voices.items() if k != NEIGHBOURS}
+    best = max(specialists, key=lambda name: _worth(specialists[name], targets))
+    temperatures, answers = (
+        {},
+        {
+            "specialist": specialists[best],
+            "vote": fusion.votes(list(specialists.values()), kind),
+            "mean": fusion.mean(list(specialists.values())),
+            "neighbours": voices[NEIGHBOURS],
+            "stack": fusion.cross_fitted(voices, targets, kind),
+        },
+    )
+    rows = {name: np.arange(len(targets)) for name in answers}
+    for system, reading in readings.items():
+        known = np.flatnonzero(~np.isnan(reading).any(axis=1))
+        if len(known):
+            logits = fusion.log_of(reading[known], kind)
+            temperatures[system] = fit_temperature(logits, targets[known])
+            answers[system] = fusion.tempered(reading[known], temperatures[system], kind)
+            rows[system] = known
+    fused: dict[str, float] = {}
+    if "generalist" in answers:
+        known = rows["generalist"]
+        heard = {name: voice[known] for name, voice in voices.items()}
+        heard[GENERALIST] = answers["generalist"]
+        fused = fusion.fit_weights(heard, targets[known], kind)
+        answers["gsco-fused"] = fusion.cross_fitted(heard, targets[known], kind)
+        rows["gsco-fused"] = known
+    thresholds = {}
+    if kind == "single":
+        for system, shown in answers.items():
+            thresholds[system] = fusion.threshold(shown, targets[rows[system]], coverage)
+    return Fusion(
+        labels=task.texts,
+        kind="multi" if kind == "multi" else "single",
+        best=best,
+        stack=fusion.fit_weights(voices, targets, kind),
+        fused=fused,
+        temperatures=temperatures,
+        thresholds=thresholds,
+        coverage=coverage,
+        familiar=float(np.quantile(similarity, 0.01)),
+        n_validation=len(targets),
+        generalist=generalist.name if generalist else None,
+    )
+
+
+def _worth(voice: Floats, targets: NDArray[np.int64]) -> float:
+    """Rank specialists by AUC; by balanced accuracy where a class is absent."""
+    area = auc(voice, targets)
+    if area is not None:
+        return area
+    answers = voice.argmax(axis=1) if targets.ndim == 1 else (voice > 0.5).astype(np.int64)
+    if not len(answers):
+        raise FusionError("There are no validation cases. Add some.")
+    return balanced_accuracy(answers, targets)

@@ -1,0 +1,100 @@
+"""What a person sees in the terminal: a diagnosis, tables, progress. No decision is made here."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from gsco.case import NOTICE, Diagnosis
+
+if TYPE_CHECKING:
+    from gsco.construct import Progress as Told
+    from gsco.evaluation.metrics import Row
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+def diagnosis(made: Diagnosis, title: str = "") -> None:
+    """Print the answer, what says so, and what disagreed."""
+    answer = made.answer if isinstance(made.answer, str) else ", ".join(made.answer or ("none",))
+    console.print(f"[bold]{escape(title or made.case[:16])}[/]  {made.task}, {made.system}")
+    console.print(f"  answer: [bold]{escape(answer)}[/]")
+    for label, p in sorted(made.probabilities.items(), key=lambda pair: -pair[1]):
+        console.print(f"    {escape(label):<32} {p:6.1%} {'█' * round(p * 24)}")
+    if made.prediction_set is not None:
+        kept = ", ".join(made.prediction_set) or "(empty)"
+        console.print(f"  cannot be excluded at {made.coverage:.0%}: {escape(kept)}")
+    for opinion in made.opinions:
+        said = ", ".join(opinion.answers) or "no finding"
+        sure = f"{max(opinion.probabilities):.0%}"
+        reliability = "" if opinion.reliability is None else f", reliable {opinion.reliability:.0%}"
+        console.print(f"  specialist {opinion.specialist}: {escape(said)} ({sure}{reliability})")
+    if made.neighbours:
+        said = ", ".join(f"{'/'.join(n.labels)} {n.similarity:.2f}" for n in made.neighbours[:5])
+        console.print(f"  neighbours: {escape(said)}")
+    if made.dropped_neighbours:
+        console.print(f"  {made.dropped_neighbours} neighbours dropped by the leakage guard")
+    if made.reading:
+        console.print(f"  generalist {made.reading.model}: {escape(str(made.reading.answer))}")
+    for part, other in made.changed_by.items():
+        console.print(f"  without {escape(part)} the answer would be {escape(other)}")
+    for reason in made.review_reasons:
+        console.print(f"  [yellow]a person must look:[/] {escape(reason)}")
+    for failure in made.failures:
+        console.print(f"  [red]{escape(failure.part)}:[/] {escape(failure.reason)}")
+    total = sum(made.seconds.values())
+    console.print(f"  {total:.2f} s. [dim]{NOTICE}[/]\n")
+
+
+def rows(found: "Sequence[Row]") -> None:
+    """Print one line a system."""
+    if not found:
+        return
+    head = f"{found[0].task}: {found[0].n} cases"
+    table = Table(title=head, caption=f"95 % bootstrap intervals. {NOTICE}")
+    table.add_column("system", no_wrap=True)
+    for name in ("accuracy", "balanced", "macro-F1", "AUC", "ECE", "gain", "failed"):
+        table.add_column(name, justify="right")
+    for row in found:
+        table.add_row(
+            row.system,
+            _with(row.accuracy, row.accuracy_interval),
+            _with(row.balanced_accuracy, row.balanced_accuracy_interval),
+            _with(row.macro_f1, row.macro_f1_interval),
+            _with(row.auc, row.auc_interval),
+            _with(row.ece, row.ece_interval),
+            _with(row.balanced_accuracy_gain, row.balanced_accuracy_gain_interval),
+            str(row.failures),
+        )
+    console.print(table)
+
+
+def _with(value: float | None, interval: tuple[float, float] | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" + (f"\n{interval[0]:.3f}–{interval[1]:.3f}" if interval else "")
+
+
+@contextmanager
+def progress() -> "Iterator[Told]":
+    """Show one bar a step on the error stream, so that `--json` stays clean."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=errors) as bars:
+        known = {}
+
+        def told(step: str, done: int, total: int) -> None:
+            if step not in known:
+                known[step] = bars.add_task(step, total=total)
+            bars.update(known[step], completed=done, total=total)
+
+        yield told

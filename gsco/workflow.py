@@ -1,0 +1,239 @@
+"""The LangGraph graph: intake -> (consult || recall) -> decide -> check.
+
+A node reads the state, calls one tool, and returns what it adds. The state walks a batch of cases
+through; it holds content hashes, never pixels. Pixels and models are in `Tools`.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+
+import numpy as np
+from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import Runtime
+from numpy.typing import NDArray
+from PIL import Image
+
+from gsco import fusion as fuse
+from gsco.case import Case, Failure, Reading, System
+from gsco.errors import FusionError, GeneralistError
+from gsco.fusing import hears, neighbour_vote, recalls
+from gsco.fusion import GENERALIST, NEIGHBOURS, Fusion
+from gsco.task import Task
+from retrieval import Fingerprint, Neighbour, RetrievalError, fingerprint, guard
+from specialists import Opinion, Specialist, SpecialistError
+
+if TYPE_CHECKING:
+    from gsco.generalist import Generalist
+    from gsco.prompts import Style
+    from retrieval import CaseIndex, Embedder
+
+Floats = NDArray[np.float64]
+SPECIALIST_SYSTEMS = ("specialist", "vote", "mean", "stack", "moed", "gsco", "gsco-fused")
+READING_SYSTEMS = ("generalist", "moed", "rad", "gsco", "gsco-fused")
+
+
+@dataclass
+class Tools:
+    """What the nodes call; it outlives the state."""
+
+    task: Task
+    fusion: Fusion
+    specialists: Mapping[str, Specialist]
+    index: "CaseIndex"
+    embedder: "Embedder"
+    generalist: "Generalist"
+    neighbours: int
+    permutations: int
+    style: "Style"
+    pictures: dict[str, tuple[Image.Image, ...]] = field(default_factory=dict)
+    """Content hash to the images of a case, while it is being diagnosed."""
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What the index gave for one case."""
+
+    neighbours: tuple[Neighbour, ...]
+    dropped: int
+
+
+def _join(old: dict[str, float], new: dict[str, float]) -> dict[str, float]:
+    return {**old, **new}
+
+
+class State(TypedDict, total=False):
+    """A batch of cases on its way. Lists run parallel to `prints`."""
+
+    system: System
+    question: str | None
+    patients: list[str | None]
+    prints: list[Fingerprint]
+    opinions: dict[str, list[Opinion]]
+    """Specialist to its opinions; a specialist that failed is absent."""
+    recalled: list[Recalled]
+    readings: list[Reading] | None
+    """With the system's evidence; for `gsco-fused` without, as one voice among others."""
+    probabilities: list[list[float] | None]
+    failures: Annotated[list[Failure], lambda a, b: a + b]
+    seconds: Annotated[dict[str, float], _join]
+
+
+def take_in(cases: Sequence[Case], tools: Tools) -> list[Fingerprint]:
+    """Decode the images of the cases once, keep them in `tools`, return their fingerprints."""
+    from specialists.images import decode
+
+    prints = []
+    for case in cases:
+        pictures = tuple(decode(image) for image in case.images)
+        prints.append(fingerprint(pictures[0]))
+        tools.pictures[prints[-1].content_hash] = pictures
+    return prints
+
+
+def _firsts(state: State, tools: Tools) -> list[Image.Image]:
+    return [tools.pictures[prints.content_hash][0] for prints in state["prints"]]
+
+
+def consult(state: State, runtime: Runtime[Tools]) -> State:
+    """Ask every specialist that the system needs; resize an image once for each input size."""
+    from specialists.classifier import Classifier
+    from specialists.images import to_tensor
+
+    start, tools = time.perf_counter(), runtime.context
+    opinions: dict[str, list[Opinion]] = {}
+    failures: list[Failure] = []
+    tensors: dict[int, Any] = {}  # Any: torch tensors, and torch is not imported here
+    images = _firsts(state, tools)
+    for name in _asked(state["system"], tools):
+        specialist = tools.specialists[name]
+        try:
+            if isinstance(specialist, Classifier):
+                size = specialist.input_size
+                if size not in tensors:
+                    tensors[size] = to_tensor(images, size)
+                opinions[name] = specialist.predict_tensor(tensors[size])
+            else:
+                opinions[name] = specialist.predict(images)
+        except (SpecialistError, RuntimeError) as error:
+            failures.append(Failure(f"specialist {name}", str(error)))
+    seconds = {"consult": time.perf_counter() - start}
+    return {"opinions": opinions, "failures": failures, "seconds": seconds}
+
+
+def _asked(system: System, tools: Tools) -> list[str]:
+    if system not in SPECIALIST_SYSTEMS:
+        return []
+    only_best = system == "specialist" and tools.fusion.best in tools.specialists
+    return [tools.fusion.best] if only_best else list(tools.specialists)
+
+
+def recall(state: State, runtime: Runtime[Tools]) -> State:
+    """Find the similar cases, without those that leak; every system needs them for its domain."""
+    start, tools = time.perf_counter(), runtime.context
+    guards = [guard(p, who) for p, who in zip(state["prints"], state["patients"], strict=True)]
+    failures: list[Failure] = []
+    try:
+        vectors = tools.embedder.embed(_firsts(state, tools))
+        found = tools.index.search(vectors, tools.neighbours, skip=guards)
+        recalled = [Recalled(tuple(one.neighbours), one.dropped) for one in found]
+    except (RetrievalError, SpecialistError) as error:
+        recalled = [Recalled((), 0) for _ in guards]
+        failures.append(Failure("index", str(error)))
+    seconds = {"recall": time.perf_counter() - start}
+    return {"recalled": recalled, "failures": failures, "seconds": seconds}
+
+
+def decide(state: State, runtime: Runtime[Tools]) -> State:
+    """Let the generalist look at the images and read the system's evidence."""
+    from gsco.prompts import build_prompt
+
+    start, tools, system = time.perf_counter(), runtime.context, state["system"]
+    if system not in READING_SYSTEMS:
+        return {"readings": None}
+    prompts = [
+        build_prompt(
+            tools.task,
+            images=tools.pictures[prints.content_hash],
+            opinions=[said[i] for said in state["opinions"].values()] if hears(system) else (),
+            neighbours=state["recalled"][i].neighbours if recalls(system) else (),
+            question=state.get("question"),
+            style=tools.style,
+            answer_form=tools.generalist.answer_form,
+        )
+        for i, prints in enumerate(state["prints"])
+    ]
+    failures = []
+    readings: list[Reading] | None = None
+    try:
+        readings = tools.generalist.read(prompts, permutations=tools.permutations)
+    except GeneralistError as error:
+        failures.append(Failure("generalist", str(error)))
+    seconds = {"decide": time.perf_counter() - start}
+    return {"readings": readings, "failures": failures, "seconds": seconds}
+
+
+def check(state: State, runtime: Runtime[Tools]) -> State:
+    """Fuse what was said into one distribution a case."""
+    start, tools = time.perf_counter(), runtime.context
+    voices = voices_of(state, tools)
+    reading = None
+    if state["system"] in ("generalist", "moed", "rad", "gsco"):
+        reading = matrix_of(state.get("readings"), tools.task)
+    failures = []
+    rows: list[list[float] | None] = [None] * len(state["prints"])
+    try:
+        answer = fuse.answer_of(state["system"], voices, reading, tools.fusion)
+        rows = [None if np.isnan(row).any() else row.tolist() for row in answer]
+    except FusionError as error:
+        failures.append(Failure("fusion", str(error)))
+    seconds = {"check": time.perf_counter() - start}
+    return {"probabilities": rows, "failures": failures, "seconds": seconds}
+
+
+def voices_of(state: State, tools: Tools) -> dict[str, Floats]:
+    """Return the voices of the batch, (N, C) each."""
+    voices: dict[str, Floats] = {
+        name: np.array([o.probabilities for o in said])
+        for name, said in state.get("opinions", {}).items()
+    }
+    recalled = state.get("recalled", [])
+    if recalled and all(one.neighbours for one in recalled):
+        labels, kind = tools.task.texts, tools.fusion.kind
+        shares = [neighbour_vote(one.neighbours, labels, kind) for one in recalled]
+        voices[NEIGHBOURS] = np.array(shares)
+    calibrated = tools.fusion.generalist == tools.generalist.name
+    if state["system"] == "gsco-fused" and calibrated:
+        plain = matrix_of(state.get("readings"), tools.task)
+        if plain is not None and not np.isnan(plain).any():
+            temperature = tools.fusion.temperatures.get("generalist", 1.0)
+            voices[GENERALIST] = fuse.tempered(plain, temperature, tools.fusion.kind)
+    return voices
+
+
+def matrix_of(readings: Sequence[Reading] | None, task: Task) -> Floats | None:
+    """Return the readings as (N, C); a row without probabilities is NaN."""
+    if readings is None:
+        return None
+    texts = task.texts
+    return np.array(
+        [
+            [r.probabilities[text] for text in texts] if r.probabilities else [np.nan] * len(texts)
+            for r in readings
+        ]
+    )
+
+
+# Any: langgraph's compiled graph has four type parameters that say nothing here.
+def build() -> Any:
+    """Compile the graph."""
+    graph = StateGraph(State, context_schema=Tools)
+    for node in (consult, recall, decide, check):
+        graph.add_node(node.__name__, node)
+    graph.add_edge(START, "consult")
+    graph.add_edge(START, "recall")
+    graph.add_edge(["consult", "recall"], "decide")
+    graph.add_edge("decide", "check")
+    graph.add_edge("check", END)
+    return graph.compile()

@@ -1,0 +1,146 @@
+"""A workspace: the folder that construction writes and inference reads.
+
+W/tasks/<task>/task.toml         the card: labels and words, for a person to edit
+               data.json         which data, how many cases, their fingerprint
+               specialists/<name>/card.toml, weights.safetensors
+               index/            vectors, labels and ids of the training cases; no images
+               voices.npz        what everyone said of the validation cases
+               fusion.json       what validation taught about combining them
+               report/           a page and its plots
+               done.json         written last: the plan that all of it belongs to
+               build/            checkpoints and pixels, gone when it is done
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+
+from gsco.errors import UsageError, WorkspaceError, unknown
+from gsco.fusion import Fusion, fusion_from_json
+from gsco.task import Task, load_card
+
+
+def starter() -> Path:
+    """Return the workspace that ships with the package."""
+    return Path(str(resources.files("gsco") / "starter"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a kill or a full disk leaves the old one or the new one, never a part.
+
+    Raises:
+        WorkspaceError: the disk is full, or the folder cannot be written.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write bytes as `write_text` writes text."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(partial).replace(path)
+        except OSError:
+            Path(partial).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise WorkspaceError(
+            f"Cannot write {path.name!r}: {error.strerror}. Free some space or choose another "
+            "`--workspace`; what was written before is unharmed."
+        ) from error
+
+
+class TaskFolder:
+    """The files of one task in a workspace."""
+
+    def __init__(self, workspace: Path, task: str) -> None:
+        self.name = task
+        self.path = workspace / "tasks" / task
+        self.index = self.path / "index"
+        self.report = self.path / "report"
+        self.build = self.path / "build"
+        self.voices = self.path / "voices.npz"
+
+    def specialist(self, name: str) -> Path:
+        """Return the folder of a specialist."""
+        return self.path / "specialists" / name
+
+    def specialists(self) -> list[str]:
+        """Return the names of the specialists that are whole, in order."""
+        cards = sorted(self.path.glob("specialists/*/card.toml"))
+        return [card.parent.name for card in cards]
+
+    def read_task(self) -> Task:
+        """Return the card, as the user may have edited it."""
+        return load_card(self.path / "task.toml")
+
+    def read_fusion(self) -> Fusion:
+        """Return the fusion.
+
+        Raises:
+            WorkspaceError: it is missing.
+        """
+        return fusion_from_json(self.read("fusion.json"))
+
+    def read_json(self, name: str) -> Mapping[str, object]:
+        """Return a JSON file of the task."""
+        try:
+            data: Mapping[str, object] = json.loads(self.read(name))
+        except json.JSONDecodeError as error:
+            raise WorkspaceError(
+                f"{name!r} of task {self.name!r} is damaged. Run `gsco construct` again."
+            ) from error
+        return data
+
+    def read(self, name: str) -> str:
+        """Return a text file of the task."""
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except OSError as error:
+            raise WorkspaceError(
+                f"Task {self.name!r} is not complete: {name!r} is missing. "
+                f"Run `gsco construct {self.name} --data DIR` again: it goes on where it stopped."
+            ) from error
+
+    @property
+    def is_done(self) -> bool:
+        """Whether construction came to its end."""
+        return (self.path / "done.json").is_file()
+
+
+def tasks_of(workspace: Path) -> dict[str, Task]:
+    """Return the cards of all tasks begun in a workspace, by id."""
+    cards = sorted((workspace / "tasks").glob("*/task.toml"))
+    return {card.parent.name: load_card(card) for card in cards}
+
+
+def open_task(workspace: Path, name: str) -> TaskFolder:
+    """Return a task that can be used.
+
+    Raises:
+        WorkspaceError: the folder is no workspace, or the task is half constructed.
+        UsageError: the workspace has no such task.
+    """
+    if not (workspace / "tasks").is_dir():
+        raise WorkspaceError(
+            f"{workspace.name!r} is not a workspace: it has no folder 'tasks'. "
+            "Run `gsco construct TASK --data DIR --workspace W` first, or leave `--workspace` out."
+        )
+    tasks = tasks_of(workspace)
+    if name not in tasks:
+        raise UsageError(unknown("task", name, tasks, "gsco tasks"))
+    folder = TaskFolder(workspace, name)
+    if not folder.is_done:
+        raise WorkspaceError(
+            f"Task {name!r} is not complete: its construction stopped early. "
+            f"Run `gsco construct {name} --data DIR` again: it goes on where it stopped."
+        )
+    return folder
