@@ -20,6 +20,9 @@ from specialists.errors import SpecialistError
 if TYPE_CHECKING:
     from gsco.agent import GSCo
     from gsco.datasets import Dataset
+    from gsco.prompts import Style
+    from gsco.workspace import TaskFolder
+    from specialists.train import RecipeName
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -137,7 +140,8 @@ def construct(
         from gsco.agent import open_generalist
 
         reader = open_generalist(load_settings(generalist=generalist))
-    plan = Plan(names, recipe, seed, coverage, not from_scratch, index_with)
+    chosen: RecipeName = "paper" if recipe == "paper" else "default"
+    plan = Plan(names, chosen, seed, coverage, not from_scratch, index_with)
     say = show.errors.print
     with show.progress() as told:
         done = run(dataset, workspace, task, plan, generalist=reader, say=say, progress=told)
@@ -177,7 +181,7 @@ def evaluate(
     )
     if split not in SPLITS:
         raise UsageError(unknown("split", split, SPLITS, "gsco evaluate --help"))
-    part: Split = split  # type: ignore[assignment]  # checked above
+    part: Split = split
     agent = _open(workspace, generalist)
     dataset = _dataset(task, data, agent.workspace, None, label_column, split_column, allow_overlap)
     with show.progress() as told:
@@ -221,7 +225,9 @@ def tasks(workspace: Workspace = None, as_json: Json = False) -> None:
         return
     for row in listed:
         mark = "ready" if row["constructed"] else "card "
-        typer.echo(f"{mark}  {row['id']:<22} {row['title']}: {', '.join(row['labels'])}")
+        typer.echo(
+            f"{mark}  {row['id']:<22} {row['title']}: {', '.join(cards[str(row['id'])].texts)}"
+        )
 
 
 @app.command()
@@ -367,7 +373,7 @@ def demo(as_json: Json = False) -> None:
         _print_json([d.to_dict() for d in made])
 
 
-def _task_folder(workspace: Path | None, task: str):  # type: ignore[no-untyped-def]  # TaskFolder is imported late
+def _task_folder(workspace: Path | None, task: str) -> "TaskFolder":
     from gsco.agent import GSCo
     from gsco.workspace import open_task
 
@@ -404,13 +410,13 @@ def _names_a_folder(task: str) -> bool:
 def _system(name: str) -> System:
     if name not in SYSTEMS:
         raise UsageError(unknown("system", name, SYSTEMS, "gsco diagnose --help"))
-    return name  # type: ignore[return-value]  # checked above
+    return name
 
 
-def _style(name: str):  # type: ignore[no-untyped-def]  # the Literal is imported late
+def _style(name: str) -> "Style":
     if name not in ("calibrated", "paper"):
         raise UsageError(unknown("style", name, ("calibrated", "paper"), "gsco diagnose --help"))
-    return name
+    return "paper" if name == "paper" else "calibrated"
 
 
 def _print_json(data: object) -> None:

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,7 +167,9 @@ def _readings(
     from gsco.prompts import build_prompt
 
     asked = np.linspace(0, len(validation) - 1, min(READ_AT_MOST, len(validation))).astype(int)
-    out = {s: np.full((len(validation), len(task.texts)), np.nan) for s in READING_SYSTEMS}
+    out: dict[str, Floats] = {
+        s: np.full((len(validation), len(task.texts)), np.nan) for s in READING_SYSTEMS
+    }
     for number, system in enumerate(READING_SYSTEMS):
         for start in range(0, len(asked), 25):
             rows = asked[start : start + 25]
@@ -207,11 +209,11 @@ def _write_voices(
     targets: NDArray[np.int64],
 ) -> None:
     buffer = io.BytesIO()
-    arrays = {f"voice {k}": v.astype(np.float32) for k, v in voices.items()}
+    # Any: numpy's signature mixes the arrays with a flag.
+    arrays: dict[str, Any] = {f"voice {k}": v.astype(np.float32) for k, v in voices.items()}
     arrays |= {f"reading {k}": v.astype(np.float32) for k, v in readings.items()}
-    np.savez_compressed(
-        buffer, targets=targets, labels=np.array(task.texts), n=len(validation), **arrays
-    )
+    arrays |= {"targets": targets, "labels": np.array(task.texts), "n": len(validation)}
+    np.savez_compressed(buffer, **arrays)
     write_bytes(folder.voices, buffer.getvalue())
 
 

@@ -79,8 +79,8 @@ def _from_file(path: Path) -> dict[str, object]:
 
 
 def _typed(key: str, value: object) -> str | int:
-    kind = {field.name: type(field.default) for field in fields(Settings)}[key]
+    default = {field.name: field.default for field in fields(Settings)}[key]
     try:
-        return kind(value)  # type: ignore[no-any-return,call-overload]  # str or int
-    except (TypeError, ValueError) as error:
+        return int(str(value)) if isinstance(default, int) else str(value)
+    except ValueError as error:
         raise UsageError(f"Setting {key!r} is {value!r}; it must be a whole number.") from error

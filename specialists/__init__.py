@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from specialists.classifier import Classifier, load
-    from specialists.saliency import overlay, saliency
+    from specialists.grad_cam import overlay, saliency
 
 __all__ = [
     "Backbone",
@@ -38,8 +38,8 @@ __all__ = [
 _HOMES = {
     "Classifier": "specialists.classifier",
     "load": "specialists.classifier",
-    "overlay": "specialists.saliency",
-    "saliency": "specialists.saliency",
+    "overlay": "specialists.grad_cam",
+    "saliency": "specialists.grad_cam",
 }
 
 

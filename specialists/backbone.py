@@ -1,6 +1,6 @@
 """Build a backbone's network with a head for so many labels, and give it its first weights."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from specialists.card import Backbone
 from specialists.errors import SpecialistError
@@ -43,7 +43,9 @@ def _empty(backbone: Backbone, n_labels: int, *, pretrained: bool) -> "nn.Module
 
         weights = "DEFAULT" if pretrained else None
         network: nn.Module = torchvision.models.get_model(backbone.architecture, weights=weights)
-        network.classifier[-1] = torch.nn.Linear(4096, n_labels)
+        # Any: torchvision's models have no common type.
+        head: Any = network.classifier
+        head[-1] = torch.nn.Linear(4096, n_labels)
         return network
     import timm
 
@@ -96,6 +98,5 @@ def head_of(network: "nn.Module") -> "nn.Linear":
     import torch
 
     linear = [m for m in network.modules() if isinstance(m, torch.nn.Linear)]
-    convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
-    last = getattr(network, "get_classifier", lambda: None)() or (linear or convolutions)[-1]
-    return last  # type: ignore[no-any-return]  # timm has no types
+    named: nn.Linear | None = getattr(network, "get_classifier", lambda: None)()
+    return named or linear[-1]

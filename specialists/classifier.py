@@ -6,6 +6,7 @@ opinions = specialist.predict([image])
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,7 +88,8 @@ class Classifier:
         return normalise(pixels.to(self.device), bare.mean, bare.std)
 
 
-def features(network: nn.Module, pixels: Tensor) -> Tensor:
+# Any: timm and torchvision share no type that has these methods.
+def features(network: Any, pixels: Tensor) -> Tensor:
     """Return the pooled features (N, D) that the head reads."""
     if hasattr(network, "forward_head"):
         hidden = network.forward_features(pixels)

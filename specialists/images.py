@@ -138,13 +138,14 @@ def _decode_dicom(data: bytes, name: str) -> Image.Image:
 
 def _decode_nifti(path: Path) -> Image.Image:
     import nibabel
+    from nibabel.filebasedimages import ImageFileError
 
     try:
         image = nibabel.load(path)
         shape = image.shape
         middle = tuple(slice(None) if i < 2 else size // 2 for i, size in enumerate(shape))
         plane = np.asarray(image.dataobj[middle], dtype=np.float32)
-    except (nibabel.filebasedimages.ImageFileError, OSError, ValueError, EOFError) as error:
+    except (ImageFileError, OSError, ValueError, EOFError) as error:
         raise SpecialistError(
             f"{path.name!r} is damaged or not a NIfTI file ({error}). Export or copy it again."
         ) from error

@@ -106,7 +106,7 @@ def measure(
     chosen, shown = answers.chosen, answers.probabilities
     notes: list[str] = []
     whole = np.arange(len(targets))
-    complete = ~np.isnan(shown).any(axis=1)
+    complete: NDArray[np.bool_] = np.asarray(~np.isnan(shown).any(axis=1))
 
     def area(rows: NDArray[np.int64]) -> float | None:
         rows = rows[complete[rows]]
@@ -117,7 +117,7 @@ def measure(
         return expected_calibration_error(shown[rows], targets[rows]) if len(rows) else None
 
     def correct(rows: NDArray[np.int64]) -> float:
-        return float((chosen[rows] == targets[rows]).mean())
+        return float(np.mean(chosen[rows] == targets[rows]))
 
     def balanced(rows: NDArray[np.int64]) -> float:
         return balanced_accuracy(chosen[rows], targets[rows])
