@@ -1,0 +1,35 @@
+# make demo: environment, install, main job.  make test: environment, install, every test.
+PYTHON ?= python3
+BIN := .venv/bin
+# One process at a time uses both cores; spinning threads only slow each other down.
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: demo fmt check test test-quick starter
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable ".[cpu]"
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/pip install --quiet --editable ".[cpu,app,dev]"
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/gsco demo
+
+fmt: .venv/installed-dev
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+check: .venv/installed-dev
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+test-quick: .venv/installed-dev
+	$(BIN)/pytest -m "not slow"
+
+test: .venv/installed-dev
+	$(BIN)/pytest
+
+starter: .venv/installed
+	$(BIN)/python -m benchmarks.starter --data "$(GSCO_DATA)"
