@@ -114,8 +114,8 @@ class GSCo:
     def _graph(self) -> Any:  # Any: see workflow.build
         return workflow.build()
 
-    def tools(self, task: str, style: "Style" = "calibrated") -> Tools:
-        """Return the models of a task, loaded once.
+    def tools(self, task: str, system: System = "stack", style: "Style" = "calibrated") -> Tools:
+        """Return the models of a task, loaded once; the generalist only if `system` asks it.
 
         Raises:
             UsageError: unknown task. WorkspaceError: half constructed. SpecialistError: altered
@@ -123,7 +123,8 @@ class GSCo:
         """
         if task not in self._tools:
             self._tools[task] = self._load(open_task(self.workspace, task))
-        return replace(self._tools[task], style=style, pictures={})
+        asked = self.generalist if system in workflow.READING_SYSTEMS else None
+        return replace(self._tools[task], generalist=asked, style=style, pictures={})
 
     def _load(self, folder: TaskFolder) -> Tools:
         from gsco.fusing import embedder_named
@@ -150,7 +151,7 @@ class GSCo:
             specialists=found,
             index=index,
             embedder=embedder,
-            generalist=self.generalist,
+            generalist=None,
             neighbours=self.settings.neighbours,
             permutations=self.settings.permutations,
             style="calibrated",
@@ -238,7 +239,7 @@ class GSCo:
     def _checked(self, task: str, system: System, style: "Style") -> Tools:
         if system not in SYSTEMS:
             raise UsageError(unknown("system", system, SYSTEMS, "gsco diagnose --help"))
-        return self.tools(task, style)
+        return self.tools(task, system, style)
 
     def _begin(self, cases: Sequence[Case], system: System, prints: list[Any]) -> State:
         return {
@@ -347,7 +348,7 @@ def _reasons(made: Diagnosis, tools: Tools) -> tuple[str, ...]:
             reasons.append(
                 f"The generalist alone reads {made.reading.answer!r}, the whole {made.answer!r}."
             )
-        if tools.fusion.generalist != tools.generalist.name:
+        if tools.generalist and not tools.is_calibrated:
             reasons.append(
                 f"The generalist {tools.generalist.name!r} was not calibrated for this task; "
                 "construct it again with `--generalist`."
@@ -367,7 +368,7 @@ def _provenance(tools: Tools) -> dict[str, str]:
         "torch": version("torch"),
         "timm": version("timm"),
         "transformers": version("transformers"),
-        "generalist": tools.generalist.name,
+        "generalist": tools.generalist.name if tools.generalist else "not asked",
         "task sha256": hashlib.sha256(tools.task.to_toml().encode()).hexdigest(),
         "fusion sha256": fusion,
         "index sha256": tools.index.manifest().data_hash,

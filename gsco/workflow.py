@@ -43,12 +43,18 @@ class Tools:
     specialists: Mapping[str, Specialist]
     index: "CaseIndex"
     embedder: "Embedder"
-    generalist: "Generalist"
+    generalist: "Generalist | None"
+    """None where the system asks no generalist."""
     neighbours: int
     permutations: int
     style: "Style"
     pictures: dict[str, tuple[Image.Image, ...]] = field(default_factory=dict)
     """Content hash to the images of a case, while it is being diagnosed."""
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the fusion was fitted with this very generalist."""
+        return self.generalist is not None and self.fusion.generalist == self.generalist.name
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,8 @@ def decide(state: State, runtime: Runtime[Tools]) -> State:
     from gsco.prompts import build_prompt
 
     start, tools, system = time.perf_counter(), runtime.context, state["system"]
-    if system not in READING_SYSTEMS:
+    generalist = tools.generalist
+    if system not in READING_SYSTEMS or generalist is None:
         return {"readings": None}
     prompts = [
         build_prompt(
@@ -160,14 +167,14 @@ def decide(state: State, runtime: Runtime[Tools]) -> State:
             neighbours=state["recalled"][i].neighbours if recalls(system) else (),
             question=state.get("question"),
             style=tools.style,
-            answer_form=tools.generalist.answer_form,
+            answer_form=generalist.answer_form,
         )
         for i, prints in enumerate(state["prints"])
     ]
     failures = []
     readings: list[Reading] | None = None
     try:
-        readings = tools.generalist.read(prompts, permutations=tools.permutations)
+        readings = generalist.read(prompts, permutations=tools.permutations)
     except GeneralistError as error:
         failures.append(Failure("generalist", str(error)))
     seconds = {"decide": time.perf_counter() - start}
@@ -203,8 +210,7 @@ def voices_of(state: State, tools: Tools) -> dict[str, Floats]:
         labels, kind = tools.task.texts, tools.fusion.kind
         shares = [neighbour_vote(one.neighbours, labels, kind) for one in recalled]
         voices[NEIGHBOURS] = np.array(shares)
-    calibrated = tools.fusion.generalist == tools.generalist.name
-    if state["system"] == "gsco-fused" and calibrated:
+    if state["system"] == "gsco-fused" and tools.is_calibrated:
         plain = matrix_of(state.get("readings"), tools.task)
         if plain is not None and not np.isnan(plain).any():
             temperature = tools.fusion.temperatures.get("generalist", 1.0)
