@@ -50,9 +50,7 @@ def open_generalist(settings: Settings | None = None) -> "Generalist":
         from gsco.generalist.served import ServedGeneralist
 
         urls = [url.strip() for url in settings.generalist.split(",")]
-        return ServedGeneralist(
-            urls, model=settings.generalist_model or None, api_key=settings.api_key or None
-        )
+        return ServedGeneralist(urls, model=settings.generalist_model, api_key=settings.api_key)
     from gsco.generalist.embedded import EmbeddedGeneralist
 
     return EmbeddedGeneralist(settings.generalist or shipped_generalist())
