@@ -1,0 +1,145 @@
+"""Speed, as ratios measured side by side in one run.
+
+    python -m benchmarks.speed [--data DIR] [--cases 64]
+
+Writes `benchmarks/results/speed.json`. Machines are noisy: repeats are interleaved, medians compared.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks import retrieval_speed
+from benchmarks.accuracy import RESULTS, versions
+from gsco.agent import GSCo
+from gsco.case import Case
+from specialists import images as pixels
+from specialists.classifier import Classifier
+from specialists.images import normalise, to_tensor
+
+TASK = "pneumonia-cxr"
+
+
+def side_by_side(parts: dict[str, Callable[[], object]], repeats: int = 7) -> dict[str, float]:
+    """Return the median seconds of each part, taken in turns after one warm-up."""
+    taken: dict[str, list[float]] = {name: [] for name in parts}
+    for number in range(repeats + 1):
+        for name, part in parts.items():
+            start = time.perf_counter()
+            part()
+            if number:
+                taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def prediction(specialist: Classifier, pictures: list[Image.Image]) -> dict[str, float]:
+    """Compare `predict_tensor` with a bare loop over the same decoded tensors."""
+    tensor = to_tensor(pictures, specialist.input_size)
+    bare = specialist.card.backbone
+
+    @torch.inference_mode()
+    def loop() -> None:
+        for part in tensor.split(64):
+            specialist.network(normalise(part, bare.mean, bare.std)).softmax(1).tolist()
+
+    taken = side_by_side({"bare": loop, "ours": lambda: specialist.predict_tensor(tensor)})
+    return {**taken, "ratio": taken["bare"] / taken["ours"]}
+
+
+def decodes(agent: GSCo, picture: Path) -> int:
+    """Count how often one image file is decoded for all specialists of a task."""
+    count = 0
+    true = pixels.decode
+
+    def counted(source: object) -> Image.Image:
+        nonlocal count
+        count += 1
+        return true(source)  # type: ignore[arg-type]  # passed through unchanged
+
+    pixels.decode = counted  # type: ignore[assignment]  # restored below
+    try:
+        agent.diagnose(Case(images=(picture,), task=TASK), "stack")
+    finally:
+        pixels.decode = true
+    return count
+
+
+def overhead(agent: GSCo, pictures: list[Image.Image]) -> float:
+    """Return the median milliseconds a case costs beyond its models."""
+    beyond = []
+    for picture in pictures:
+        start = time.perf_counter()
+        made = agent.diagnose(Case(images=(picture,), task=TASK), "gsco-fused")
+        whole = time.perf_counter() - start
+        # consult and recall run side by side: the longer one counts.
+        parallel = max(made.seconds["consult"], made.seconds["recall"])
+        beyond.append(whole - parallel - made.seconds.get("decide", 0))
+    return 1000 * statistics.median(beyond[2:])
+
+
+def batching(agent: GSCo, pictures: list[Image.Image]) -> dict[str, float]:
+    """Compare `diagnose_many` with `diagnose` one by one."""
+    cases = [Case(images=(picture,), task=TASK) for picture in pictures]
+    taken = side_by_side(
+        {
+            "one by one": lambda: [agent.diagnose(case) for case in cases],
+            "many": lambda: agent.diagnose_many(cases),
+        },
+        repeats=3,
+    )
+    return {**taken, "ratio": taken["one by one"] / taken["many"]}
+
+
+def pictures_from(root: Path | None, count: int) -> list[Image.Image]:
+    """Return test images, or drawn ones where there are no data."""
+    if root:
+        files = sorted((root / "cxr_pneumonia" / "images").iterdir())
+        return [pixels.decode(file) for file in files[:: max(len(files) // count, 1)][:count]]
+    noise = np.random.default_rng(0).integers(0, 255, (count, 28, 28), dtype=np.uint8)
+    return [Image.fromarray(one).convert("RGB").resize((224, 224)) for one in noise]
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--cases", type=int, default=64)
+    given = parser.parse_args()
+    pictures = pictures_from(given.data, max(given.cases, 200))
+    agent = GSCo.open()
+    some = pictures[: given.cases]
+    sample = Path("speed-sample.png")
+    some[0].save(sample)
+    specialists = agent.tools(TASK).specialists
+    result = {
+        "command": "python -m benchmarks.speed --data $GSCO_DATA",
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+        "n": len(some),
+        "failures": 0,
+        "images": "cxr_pneumonia" if given.data else "drawn",
+        "batched_prediction_against_timm": {
+            name: prediction(one, pictures[:128])
+            for name, one in specialists.items()
+            if isinstance(one, Classifier)
+        },
+        "decodes_of_one_image": decodes(agent, sample),
+        "overhead_ms_a_case": overhead(agent, some[:32]),
+        "many_against_one_by_one": batching(agent, some),
+        "retrieval": retrieval_speed.measure(pictures),
+    }
+    sample.unlink()
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "speed.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
