@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed [--data DIR] [--cases 64]
 
-Writes `benchmarks/results/speed.json`. Machines are noisy: repeats are interleaved, medians compared.
+Writes `benchmarks/results/speed.json`. Machines are noisy: repeats take turns, medians count.
 """
 
 import argparse
