@@ -1,0 +1,35 @@
+"""The generalist: a vision-language model that reads a case with its evidence, and decides.
+
+`served` asks an OpenAI-style server (vLLM), `embedded` runs a model in process (transformers),
+`scripted` answers in unit tests. All three read a prompt in several option orders and average,
+because order alone moves probabilities; that happens in `reading`.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from gsco.case import Reading
+from gsco.prompts import Form, Prompt
+
+__all__ = ["Generalist"]
+
+
+class Generalist(Protocol):
+    """Whoever reads prompts."""
+
+    name: str
+    """Name of the model, as records show it."""
+    answer_form: Form
+    """The form of answer that suits it: small models cannot bind letters to labels."""
+
+    def read(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
+        """Return one reading a prompt, averaged over that many option orders."""
+        ...
+
+    async def aread(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
+        """Do the same without blocking the event loop."""
+        ...
+
+    def write(self, prompt: Prompt) -> Iterator[str]:
+        """Stream free text, piece by piece."""
+        ...

@@ -1,0 +1,205 @@
+"""A generalist in process: any image-text model that transformers can load, by folder or hub id."""
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from threading import Lock, Thread
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from gsco.case import Reading
+from gsco.errors import GeneralistError
+from gsco.generalist.choice import Branch, branches, weigh
+from gsco.generalist.messages import messages
+from gsco.generalist.reading import Score, combine, expand
+from gsco.generalist.tiny import FOLDER
+from gsco.prompts import Form, Prompt
+from specialists import torchvision_cure
+
+BATCH = 16
+"""Prompts that go through the model at once."""
+CARD = "gsco.json"
+"""File in a model's folder with its `name` and the `answer_form` that suits it; may be missing."""
+
+
+class EmbeddedGeneralist:
+    """A vision-language model in this process."""
+
+    def __init__(
+        self,
+        source: Path | str = FOLDER,
+        *,
+        name: str | None = None,
+        answer_form: Form | None = None,
+        device: str | None = None,
+    ) -> None:
+        """Load the model.
+
+        Args:
+            source: folder or hub id.
+            name: how records call it; the folder's card or name if None.
+            answer_form: what suits it; the folder's card, or `letter`, if None.
+            device: a torch device; the GPU if there is one and None is given.
+
+        Raises:
+            GeneralistError: nothing can be loaded from there.
+        """
+        card = _card(Path(source))
+        self.name = name or card.get("name") or Path(source).name
+        form = answer_form or card.get("answer_form") or "letter"
+        self.answer_form: Form = "label" if form == "label" else "letter"
+        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._model, self._processor = _load(source, self._device)
+        self._tokenizer = self._processor.tokenizer
+        self._tokenizer.padding_side = "left"
+        # A model that two threads use at once would mix up nothing, but run slower.
+        self._lock = Lock()
+
+    def read(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
+        """Return one reading a prompt, averaged over that many option orders.
+
+        Raises:
+            GeneralistError: a prompt is longer than the model reads.
+        """
+        groups = expand(prompts, permutations)
+        flat = [asked for group in groups for asked in group]
+        with self._lock, torch.inference_mode():
+            scores = iter(self._scores(flat))
+        return [
+            combine(prompt, [next(scores) for _ in group], self.name)
+            for prompt, group in zip(prompts, groups, strict=True)
+        ]
+
+    async def aread(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
+        """Do the same in a thread."""
+        return await asyncio.to_thread(self.read, prompts, permutations)
+
+    def write(self, prompt: Prompt, longest: int = 300) -> Iterator[str]:
+        """Stream free text of at most `longest` tokens."""
+        from transformers import TextIteratorStreamer
+
+        streamer = TextIteratorStreamer(
+            self._tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=600
+        )
+        with self._lock:
+            inputs = self._inputs([prompt])
+            given = {**inputs, "streamer": streamer, "max_new_tokens": longest, "do_sample": False}
+            thread = Thread(target=self._model.generate, kwargs=given, daemon=True)
+            thread.start()
+            yield from streamer
+            thread.join()
+
+    def _scores(self, prompts: Sequence[Prompt]) -> list[Score]:
+        starts = range(0, len(prompts), BATCH)
+        return [s for i in starts for s in self._score(prompts[i : i + BATCH])]
+
+    def _score(self, prompts: Sequence[Prompt]) -> list[Score]:
+        """Return a score a prompt: one pass for all, and one more where labels part later on."""
+        sequences = [[self._tokens(choice) for choice in prompt.choices] for prompt in prompts]
+        trees = [branches(group) for group in sequences]
+        deeper = [(i, b) for i, tree in enumerate(trees) for b in tree if b.prefix]
+        inputs = self._inputs(prompts)
+        out = self._model(**inputs, use_cache=bool(deeper), logits_to_keep=1)
+        chances: list[dict[tuple[int, ...], Mapping[int, float]]] = [{} for _ in prompts]
+        for i, tree in enumerate(trees):
+            if tree and not tree[0].prefix:
+                chances[i][()] = _chances(out.logits[i, -1], tree[0])
+        if deeper:
+            logits = self._further(out.past_key_values, inputs["attention_mask"], deeper)
+            for (i, branch), row in zip(deeper, logits, strict=True):
+                chances[i][branch.prefix] = _chances(row, branch)
+        return [
+            _score(prompt, weigh(group, found))
+            for prompt, group, found in zip(prompts, sequences, chances, strict=True)
+        ]
+
+    # Any: transformers' caches have no types.
+    def _further(
+        self, cache: Any, mask: Tensor, deeper: Sequence[tuple[int, Branch]]
+    ) -> list[Tensor]:
+        """Return the logits after each prefix, going on from the prompts' cached states."""
+        rows = torch.tensor([i for i, _ in deeper], device=self._device)
+        cache.batch_select_indices(rows)
+        longest = max(len(branch.prefix) for _, branch in deeper)
+        pad = self._tokenizer.pad_token_id
+        tokens = torch.tensor(
+            [[*b.prefix, *[pad] * (longest - len(b.prefix))] for _, b in deeper],
+            device=self._device,
+        )
+        whole = torch.cat([mask[rows], torch.ones_like(tokens)], dim=1)
+        out = self._model(input_ids=tokens, attention_mask=whole, past_key_values=cache)
+        return [out.logits[n, len(b.prefix) - 1] for n, (_, b) in enumerate(deeper)]
+
+    def _tokens(self, choice: str) -> list[int]:
+        return [*self._tokenizer(choice, add_special_tokens=False).input_ids, self._end]
+
+    @property
+    def _end(self) -> int:
+        end = self._model.generation_config.eos_token_id
+        end = end[0] if isinstance(end, list) else end
+        return int(self._tokenizer.eos_token_id if end is None else end)
+
+    def _inputs(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
+        texts = [
+            self._processor.apply_chat_template(
+                messages(prompt), tokenize=False, add_generation_prompt=True
+            )
+            for prompt in prompts
+        ]
+        inputs = self._processor(
+            text=texts,
+            images=[list(prompt.images) for prompt in prompts],
+            padding=True,
+            return_tensors="pt",
+            # The chat template has written the tokens that begin a text.
+            add_special_tokens=False,
+        )
+        self._check_length(inputs["input_ids"].shape[1])
+        return cast(dict[str, Tensor], inputs.to(self._device, self._model.dtype))
+
+    def _check_length(self, length: int) -> None:
+        config = self._model.config.get_text_config()
+        most = getattr(config, "max_position_embeddings", None)
+        if most is not None and length > most:
+            raise GeneralistError(
+                f"The prompt has {length!r} tokens; {self.name!r} reads {most}. "
+                "Recall fewer neighbours, consult fewer specialists, or take a larger model."
+            )
+
+
+def _chances(logits: Tensor, branch: Branch) -> dict[int, float]:
+    following = torch.tensor(branch.following, device=logits.device)
+    chances = logits.float()[following].softmax(0).tolist()
+    return dict(zip(branch.following, chances, strict=True))
+
+
+def _score(prompt: Prompt, weights: Sequence[float]) -> Score:
+    probabilities = dict(zip(prompt.answers, weights, strict=True))
+    best = max(range(len(weights)), key=weights.__getitem__)
+    return Score(prompt.answers[best], probabilities, prompt.choices[best])
+
+
+def _card(folder: Path) -> dict[str, str]:
+    path = folder / CARD
+    card: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return card
+
+
+# Any: transformers' models and processors have no types.
+def _load(source: Path | str, device: str) -> tuple[Any, Any]:
+    torchvision_cure.apply()
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    try:
+        processor = AutoProcessor.from_pretrained(source)
+        dtype = torch.float32 if device == "cpu" else "auto"
+        model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise GeneralistError(
+            f"No generalist can be loaded from {str(source)!r} ({error}). Give a folder or hub id "
+            "of an image-text model, the URL of a server, or nothing for the shipped gsco-tiny."
+        ) from error
+    return model.to(device).eval(), processor

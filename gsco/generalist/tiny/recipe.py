@@ -1,0 +1,267 @@
+"""Train gsco-tiny from nothing; killed at any moment and called again, it goes on.
+
+    python -m gsco.generalist.tiny.recipe --data DIR --out DIR
+
+Two stages. `tower`: the vision tower learns all tasks by linear heads on its pooled patches, which
+is fast. `whole`: tower, projector and language part learn to answer prompts with the label's text.
+A shuffled letter cannot be learnt by a model this small: it would have to bind letters to labels.
+"""
+
+import argparse
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gsco.generalist.tiny import architecture
+from gsco.generalist.tiny.data import Pictures, load_pictures
+from gsco.generalist.tiny.export import export
+from gsco.generalist.tiny.samples import Batch, batches, draw_sample
+from gsco.generalist.tiny.tokens import BEGIN, END, IMAGE, PAD, train_tokenizer
+from specialists.images import augment, normalise
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+HALF = (0.5, 0.5, 0.5)
+VOCABULARY = 1200
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast to learn."""
+
+    tower_steps: int = 1600
+    shares: tuple[int, ...] = (12, 14, 16, 22, 6)
+    """Images of each task in a batch of the first stage."""
+    whole_steps: int = 1500
+    rate: float = 1e-3
+    """Highest learning rate of AdamW: embeddings, heads, norms."""
+    matrix_rate: float = 2e-3
+    """Highest learning rate of Muon, which has the layers' matrices and needs far fewer steps."""
+    finetune: float = 0.2
+    """The tower's learning rates in the second stage, as a share."""
+    batch: int = 32
+    every: int = 100
+    """Steps between checkpoints."""
+    seed: int = 0
+
+
+Progress = Callable[[str], None]
+
+
+@dataclass
+class Run:
+    """What a checkpoint holds; it changes with every step."""
+
+    stage: str
+    step: int
+    modules: nn.ModuleDict
+    optimizers: tuple[torch.optim.Optimizer, ...]
+    generator: torch.Generator
+    draw: random.Random
+
+    def save(self, folder: Path) -> None:
+        """Write the checkpoint so that a killed run leaves the last whole one."""
+        state = {
+            "stage": self.stage,
+            "step": self.step,
+            "modules": self.modules.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "generator": self.generator.get_state(),
+            "draw": self.draw.getstate(),
+        }
+        partial = folder / f"{self.stage}.partial"
+        torch.save(state, partial)
+        partial.replace(folder / f"{self.stage}.pt")
+
+    def resume(self, folder: Path) -> None:
+        """Go on from the stage's checkpoint, if there is one."""
+        path = folder / f"{self.stage}.pt"
+        if path.is_file():
+            state = torch.load(path, weights_only=True)
+            self.step = state["step"]
+            self.modules.load_state_dict(state["modules"])
+            for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(kept)
+            self.generator.set_state(state["generator"])
+            self.draw.setstate(state["draw"])
+
+
+def train(
+    data: Path,
+    out: Path,
+    plan: Plan = Plan(),
+    progress: Progress = lambda line: None,
+) -> Path:
+    """Train on the sets under `data` and write the model to `out / "model"`, which is returned."""
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(plan.seed)
+    pictures = load_pictures(data, "train", architecture.SIZE)
+    tokenizer = make_tokenizer(pictures, plan.seed)
+    tower = train_tower(pictures, out, plan, progress)
+    model = train_whole(pictures, tokenizer, tower, out, plan, progress)
+    return export(model, tokenizer, out / "model")
+
+
+def make_tokenizer(pictures: Pictures, seed: int) -> "PreTrainedTokenizerFast":
+    """Return the tokenizer, trained on prompts as they come."""
+    draw = random.Random(seed)
+    prompts = [draw_sample(pictures, draw).prompt for _ in range(2000)]
+    return train_tokenizer([f"{p.system}{p.before}{p.after}" for p in prompts], VOCABULARY)
+
+
+# Any: transformers' models have no types.
+def train_tower(pictures: Pictures, out: Path, plan: Plan, progress: Progress) -> Any:
+    """Return a tower that tells the classes of every task apart."""
+    tower = architecture.new_tower()
+    heads = nn.ModuleList(
+        nn.Linear(architecture.WIDTH, len(examples.task.texts)) for examples in pictures.tasks
+    )
+    run = _new_run("tower", nn.ModuleDict({"tower": tower, "heads": heads}), plan, {})
+
+    def losses() -> Iterator[Tensor]:
+        while True:
+            yield _tower_loss(tower, heads, pictures, plan, run.generator)
+
+    _learn(run, losses, plan.tower_steps, plan, out, progress)
+    return tower
+
+
+def _tower_loss(
+    tower: nn.Module, heads: nn.ModuleList, pictures: Pictures, plan: Plan, draw: torch.Generator
+) -> Tensor:
+    rows, targets = [], []
+    for examples, share in zip(pictures.tasks, plan.shares, strict=True):
+        counts = torch.bincount(examples.targets, minlength=len(examples.task.texts))
+        chance = 1 / counts.clamp(min=1).float()[examples.targets]
+        drawn = torch.multinomial(chance, share, replacement=True, generator=draw)
+        rows.append(examples.rows[drawn])
+        targets.append(examples.targets[drawn])
+    pixels = normalise(augment(pictures.pixels[torch.cat(rows)], draw), HALF, HALF)
+    parts = pooled(tower, pixels).split(list(plan.shares))
+    losses = [
+        functional.cross_entropy(head(part), target, label_smoothing=0.05)
+        for head, part, target in zip(heads, parts, targets, strict=True)
+    ]
+    return torch.stack(losses).sum()
+
+
+def pooled(tower: nn.Module, pixels: Tensor) -> Tensor:
+    """Return (N, WIDTH): the mean of an image's patches."""
+    patches = tower(pixel_values=pixels).last_hidden_state[:, 1:]
+    return functional.layer_norm(patches.mean(1), (architecture.WIDTH,))
+
+
+def train_whole(
+    pictures: Pictures,
+    tokenizer: "PreTrainedTokenizerFast",
+    tower: nn.Module,
+    out: Path,
+    plan: Plan,
+    progress: Progress,
+) -> Any:
+    """Return the whole model, which answers prompts."""
+    numbers = [tokenizer.convert_tokens_to_ids(token) for token in (IMAGE, PAD, BEGIN, END)]
+    model = architecture.new_model(len(tokenizer), *numbers)
+    model.model.vision_tower.load_state_dict(tower.state_dict())
+    slower = {"model.model.vision_tower": plan.finetune}
+    run = _new_run("whole", nn.ModuleDict({"model": model}), plan, slower)
+    patches = (architecture.SIZE // architecture.PATCH) ** 2
+
+    def losses() -> Iterator[Tensor]:
+        while True:
+            for batch in batches(pictures, tokenizer, patches, plan.batch, run.draw):
+                yield _answer_loss(model, batch, pictures, run.generator)
+
+    _learn(run, losses, plan.whole_steps, plan, out, progress)
+    return model
+
+
+# Any: transformers' models have no types.
+def _answer_loss(model: Any, batch: Batch, pictures: Pictures, draw: torch.Generator) -> Tensor:
+    pixels = normalise(augment(pictures.pixels[batch.rows], draw), HALF, HALF)
+    states = model.model(
+        input_ids=batch.tokens, attention_mask=batch.mask, pixel_values=pixels
+    ).last_hidden_state
+    said = batch.targets != -100
+    return functional.cross_entropy(model.lm_head(states[said]), batch.targets[said])
+
+
+def _new_run(stage: str, modules: nn.ModuleDict, plan: Plan, slower: dict[str, float]) -> Run:
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name, parameter in modules.named_parameters():
+        factor = next((f for start, f in slower.items() if name.startswith(start)), 1.0)
+        is_matrix = ".layers." in name and parameter.ndim == 2
+        groups.setdefault((is_matrix, factor), []).append(parameter)
+
+    def chosen(matrix: bool, rate: float) -> list[dict[str, Any]]:
+        kept = [(f, p) for (is_matrix, f), p in groups.items() if is_matrix == matrix]
+        return [{"params": p, "lr": rate * f, "top": rate * f} for f, p in kept]
+
+    matrices, others = chosen(True, plan.matrix_rate), chosen(False, plan.rate)
+    muon = torch.optim.Muon(matrices, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
+    adam = torch.optim.AdamW(others, weight_decay=0.05, betas=(0.9, 0.98))
+    generator = torch.Generator().manual_seed(plan.seed)
+    return Run(stage, 0, modules, (muon, adam), generator, random.Random(plan.seed))
+
+
+def _learn(
+    run: Run,
+    losses: Callable[[], Iterator[Tensor]],
+    steps: int,
+    plan: Plan,
+    out: Path,
+    progress: Progress,
+) -> None:
+    run.resume(out)
+    run.modules.train()
+    start, first, seen = time.monotonic(), run.step, 0.0
+    source = losses()
+    while run.step < steps:
+        for group in (group for o in run.optimizers for group in o.param_groups):
+            group["lr"] = group["top"] * _schedule(run.step, steps)
+        loss = next(source)
+        run.modules.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(run.modules.parameters(), 1.0)
+        for optimizer in run.optimizers:
+            optimizer.step()
+        run.step += 1
+        seen += float(loss.detach())
+        if run.step % plan.every == 0 or run.step == steps:
+            run.save(out)
+            done = (run.step - first) % plan.every or plan.every
+            left = (time.monotonic() - start) / (run.step - first) * (steps - run.step)
+            progress(f"{run.stage} {run.step}/{steps} loss {seen / done:.3f} left {left:.0f} s")
+            seen = 0.0
+    run.modules.eval()
+
+
+def _schedule(step: int, steps: int) -> float:
+    return min(1.0, (step + 1) / 100) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / steps)))
+
+
+def main() -> None:
+    """Train from the command line."""
+    parser = argparse.ArgumentParser(description="Train gsco-tiny.")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and model")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--tower-steps", type=int, default=Plan.tower_steps)
+    parser.add_argument("--whole-steps", type=int, default=Plan.whole_steps)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    plan = Plan(tower_steps=given.tower_steps, whole_steps=given.whole_steps)
+    train(given.data, given.out, plan, lambda line: print(line, flush=True))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
