@@ -63,7 +63,10 @@ def _opinion(task: Task, target: int, name: str, draw: random.Random, wrong: boo
     shares = [draw.random() + 0.05 for _ in task.texts]
     shares[said] = 0.0
     rest = sum(shares)
-    chances = [top if i == said else (1 - top) * s / rest for i, s in enumerate(shares)]
+    others = [min((1 - top) * share / rest, 0.98 * top) for share in shares]
+    # What a cap took away goes back to what is said, so that it stays the most probable.
+    top = 1 - sum(others)
+    chances = [top if i == said else chance for i, chance in enumerate(others)]
     stated = None if draw.random() < 0.1 else reliability
     return Opinion(name, task.texts, tuple(chances), reliability=stated)
 

@@ -23,7 +23,7 @@ from torch.nn import functional
 from gsco.generalist.tiny import architecture
 from gsco.generalist.tiny.data import Pictures, load_pictures
 from gsco.generalist.tiny.export import export
-from gsco.generalist.tiny.samples import Batch, batches, draw_sample
+from gsco.generalist.tiny.samples import GROUP, Batch, batches, draw_sample
 from gsco.generalist.tiny.tokens import BEGIN, END, IMAGE, PAD, train_tokenizer
 from specialists.images import augment, normalise
 
@@ -66,7 +66,6 @@ class Run:
     modules: nn.ModuleDict
     optimizers: tuple[torch.optim.Optimizer, ...]
     generator: torch.Generator
-    draw: random.Random
 
     def save(self, folder: Path) -> None:
         """Write the checkpoint so that a killed run leaves the last whole one."""
@@ -76,7 +75,6 @@ class Run:
             "modules": self.modules.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "generator": self.generator.get_state(),
-            "draw": self.draw.getstate(),
         }
         partial = folder / f"{self.stage}.partial"
         torch.save(state, partial)
@@ -92,7 +90,6 @@ class Run:
             for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(kept)
             self.generator.set_state(state["generator"])
-            self.draw.setstate(state["draw"])
 
 
 def train(
@@ -178,7 +175,11 @@ def train_whole(
 
     def losses() -> Iterator[Tensor]:
         while True:
-            for batch in batches(pictures, tokenizer, patches, plan.batch, run.draw):
+            # Each group of batches has a seed of its own, so that a run can go on inside a group.
+            group, done = divmod(run.step, GROUP)
+            draw = random.Random(f"{plan.seed} {group}")
+            drawn = batches(pictures, tokenizer, patches, plan.batch, draw)
+            for batch in drawn[done:]:
                 yield _answer_loss(model, batch, pictures, run.generator)
 
     _learn(run, losses, plan.whole_steps, plan, out, progress)
@@ -210,7 +211,7 @@ def _new_run(stage: str, modules: nn.ModuleDict, plan: Plan, slower: dict[str, f
     muon = torch.optim.Muon(matrices, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
     adam = torch.optim.AdamW(others, weight_decay=0.05, betas=(0.9, 0.98))
     generator = torch.Generator().manual_seed(plan.seed)
-    return Run(stage, 0, modules, (muon, adam), generator, random.Random(plan.seed))
+    return Run(stage, 0, modules, (muon, adam), generator)
 
 
 def _learn(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _VARIANTS = ((False, False), (True, False), (False, True), (True, True))
+GROUP = 8
+"""Batches drawn together, so that those of one batch can be of like length."""
 _BLANK = Image.new("RGB", (8, 8))
 _STYLES: tuple[Style, ...] = ("paper", "calibrated")
 
@@ -96,8 +98,8 @@ def batches(
     size: int,
     draw: random.Random,
 ) -> list[Batch]:
-    """Return eight batches whose samples are of like length, in random order."""
-    samples = [draw_sample(pictures, draw) for _ in range(8 * size)]
+    """Return `GROUP` batches whose samples are of like length, in random order."""
+    samples = [draw_sample(pictures, draw) for _ in range(GROUP * size)]
     coded = sorted(
         ((*encode(sample, tokenizer, image_tokens), sample.row) for sample in samples),
         key=lambda line: len(line[0]) + len(line[1]),

@@ -1,0 +1,53 @@
+import pytest
+
+from gsco.generalist.choice import Branch, Step, branches, spread, weigh
+
+ENDS = {"no": 0.25, "no tumour": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("choices", "steps", "shares"),
+    [
+        (("A", "B"), [Step("A", {"A": 0.7, "B": 0.3})], {"A": 0.7, "B": 0.3}),
+        # What the constraint forbids is left out, so raw log-probabilities mean the same.
+        (("A", "B"), [Step("A", {"A": 0.35, "B": 0.15, "The": 0.5})], {"A": 0.7, "B": 0.3}),
+        # An answer may end where another goes on.
+        (
+            ("no", "no tumour"),
+            [Step("no", {"no": 1.0}), Step(" tum", {" tum": 0.75, "</s>": 0.25}), Step("our", {})],
+            ENDS,
+        ),
+        (
+            ("no", "no tumour"),
+            [Step("no", {"no": 1.0}), Step("</s>", {" tum": 0.2, "</s>": 0.8})],
+            {"no": 0.8, "no tumour": 0.2},
+        ),
+        # One choice may begin with several tokens.
+        (("glioma", "normal"), [Step("g", {"g": 0.2, "gl": 0.4, "n": 0.4})],
+         {"glioma": 0.6, "normal": 0.4}),
+        # Choices that leave the path together share evenly.
+        (("ab", "ac", "d"), [Step("d", {"d": 0.6, "a": 0.4})], {"ab": 0.2, "ac": 0.2, "d": 0.6}),
+        (("ab", "ac"), [Step("a", {"a": 1.0})], {"ab": 0.5, "ac": 0.5}),
+        (("A", "B"), [], {}),
+        (("A", "B"), [Step("The", {"The": 1.0})], {}),
+    ],
+)  # fmt: skip
+def test_the_tokens_of_an_answer_tell_the_probability_of_each_choice(
+    choices: tuple[str, ...], steps: list[Step], shares: dict[str, float]
+) -> None:
+    assert spread(choices, steps) == pytest.approx(shares)
+
+
+def test_branches_are_the_places_where_sequences_part_the_root_first() -> None:
+    sequences = [(5, 1, 9), (5, 2, 3, 9), (5, 2, 4, 9), (7, 9)]
+    assert branches(sequences) == [
+        Branch((), (5, 7)),
+        Branch((5,), (1, 2)),
+        Branch((5, 2), (3, 4)),
+    ]
+
+
+def test_a_sequence_weighs_the_product_of_its_branches_and_all_sum_to_one() -> None:
+    sequences = [(5, 1, 9), (5, 2, 9), (7, 8, 8, 9)]
+    weights = weigh(sequences, {(): {5: 0.6, 7: 0.4}, (5,): {1: 0.5, 2: 0.5}})
+    assert weights == pytest.approx([0.3, 0.3, 0.4])

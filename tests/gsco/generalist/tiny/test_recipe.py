@@ -1,0 +1,127 @@
+import csv
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from gsco.errors import DataError
+from gsco.generalist.embedded import EmbeddedGeneralist
+from gsco.generalist.tiny import recipe
+from gsco.generalist.tiny.data import SOURCES, Pictures, load_pictures, tasks
+from gsco.generalist.tiny.recipe import Plan, train
+from gsco.generalist.tiny.samples import draw_sample, encode
+from gsco.prompts import build_prompt
+from specialists import SpecialistError
+
+CLASSES: Mapping[str, tuple[str, ...]] = {
+    "cxr_pneumonia": ("normal", "pneumonia"),
+    "busi_breast_us": ("benign", "malignant", "normal"),
+    "brain_tumor_mri": ("glioma", "meningioma", "pituitary", "no"),
+    "bccd_blood_cells": ("blood_smear",),
+    "fundus_chasedb1": ("vessel",),
+    "dsb2018_nuclei": ("fluorescence",),
+}
+PLAN = Plan(tower_steps=2, whole_steps=4, batch=2, every=2, shares=(2, 2, 2, 2, 2))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    root = tmp_path / "data"
+    draw = random.Random(0)
+    for folder, classes in CLASSES.items():
+        (root / folder / "images").mkdir(parents=True)
+        rows = [
+            {"file": f"images/{split}{i}.png", "split": split, "label": label}
+            for split in ("train", "val", "test")
+            for i, label in enumerate(classes)
+        ]
+        for row in rows:
+            colour = tuple(draw.randrange(256) for _ in range(3))
+            Image.new("RGB", (20, 16), colour).save(root / folder / row["file"])
+        with (root / folder / "manifest.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    return root
+
+
+def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(
+    data: Path, tmp_path: Path
+) -> None:
+    whole = EmbeddedGeneralist(train(data, tmp_path / "a", PLAN))
+
+    class Killed(Exception):
+        pass
+
+    def kill(line: str) -> None:
+        if line.startswith("whole 2/"):
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(data, tmp_path / "b", PLAN, kill)
+    lines: list[str] = []
+    again = EmbeddedGeneralist(train(data, tmp_path / "b", PLAN, lines.append))
+    assert [line.split(" loss")[0] for line in lines] == ["whole 4/4"]
+    image = Image.new("RGB", (20, 20), "red")
+    asked = [build_prompt(task, images=[image], answer_form="label") for task in tasks()]
+    for one, other in zip(whole.read(asked), again.read(asked), strict=True):
+        assert one.probabilities == pytest.approx(dict(other.probabilities), abs=1e-5)
+
+
+def test_only_rows_of_the_split_are_opened(data: Path) -> None:
+    for path in data.glob("*/images/*.png"):
+        if not path.name.startswith("train"):
+            path.unlink()
+    pictures = load_pictures(data, "train", 16)
+    assert pictures.pixels.shape == (12, 3, 16, 16)
+    with pytest.raises(SpecialistError, match=r"Cannot read image 'val0\.png'"):
+        load_pictures(data, "val", 16)
+
+
+def test_a_missing_folder_is_named_with_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"manifest\.csv.*as --data"):
+        load_pictures(tmp_path, "train", 16)
+
+
+def test_no_set_that_forbids_shipping_weights_is_used() -> None:
+    used = {source.folder for sources in SOURCES.values() for source in sources}
+    assert used == set(CLASSES)
+
+
+def test_every_label_of_every_task_has_pictures(data: Path) -> None:
+    pictures = load_pictures(data, "train", 16)
+    for examples in pictures.tasks:
+        assert set(examples.targets.tolist()) == set(range(len(examples.task.texts)))
+
+
+def test_the_loss_looks_at_the_answer_alone(data: Path) -> None:
+    pictures = load_pictures(data, "train", 16)
+    tokenizer = recipe.make_tokenizer(pictures, 0)
+    draw = random.Random(1)
+    (batch, *_) = recipe.batches(pictures, tokenizer, 4, 4, draw)
+    said = [tokenizer.decode(row[row != -100]) for row in batch.targets]
+    assert all(text.endswith("<|end|>") for text in said)
+    answers = {text for task in recipe_tasks(pictures) for text in task} | {"yes", "no"}
+    assert {text.removesuffix("<|end|>") for text in said} <= answers
+    asked, _ = encode(draw_sample(pictures, draw), tokenizer, 4)
+    assert asked.count(tokenizer.convert_tokens_to_ids("<image>")) == 4
+
+
+def recipe_tasks(pictures: Pictures) -> list[tuple[str, ...]]:
+    from gsco.task import builtin_tasks
+
+    own = [examples.task.texts for examples in pictures.tasks]
+    return own + [task.texts for task in builtin_tasks().values()]
+
+
+def test_every_probability_is_one_token(data: Path) -> None:
+    tokenizer = recipe.make_tokenizer(load_pictures(data, "train", 16), 0)
+    assert all(len(tokenizer(f" {i / 100:.2f}").input_ids) == 1 for i in range(101))
