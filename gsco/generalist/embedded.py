@@ -15,14 +15,12 @@ from gsco.errors import GeneralistError
 from gsco.generalist.choice import Branch, branches, weigh
 from gsco.generalist.messages import messages
 from gsco.generalist.reading import Score, combine, expand
-from gsco.generalist.tiny import FOLDER
+from gsco.generalist.tiny import CARD, FOLDER
 from gsco.prompts import Form, Prompt
 from specialists import torchvision_cure
 
 BATCH = 16
 """Prompts that go through the model at once."""
-CARD = "gsco.json"
-"""File in a model's folder with its `name` and the `answer_form` that suits it; may be missing."""
 
 
 class EmbeddedGeneralist:
@@ -192,7 +190,10 @@ def _card(folder: Path) -> dict[str, str]:
 def _load(source: Path | str, device: str) -> tuple[Any, Any]:
     torchvision_cure.apply()
     from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers.utils import logging
 
+    # A bar for loading a few files would stand between the lines of every command.
+    logging.disable_progress_bar()
     try:
         processor = AutoProcessor.from_pretrained(source)
         dtype = torch.float32 if device == "cpu" else "auto"

@@ -1,15 +1,19 @@
 """Write the trained model in hub format, as transformers and vLLM read it."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gsco.generalist.tiny import architecture
+from gsco.generalist.tiny import CARD, architecture
 from gsco.generalist.tiny.tokens import make_processor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+
+NAME = "gsco-tiny"
 
 
 # Any: transformers' models have no types.
@@ -35,5 +39,24 @@ def export(model: Any, tokenizer: "PreTrainedTokenizerFast", folder: Path) -> Pa
     whole.load_state_dict(model.state_dict(), strict=False)
     whole.generation_config.eos_token_id = text.eos_token_id
     whole.half().save_pretrained(folder)
+    _rename(folder / "model.safetensors")
+    card = json.dumps({"name": NAME, "answer_form": "label"})
+    (folder / CARD).write_text(card + "\n", encoding="utf-8")
     make_processor(tokenizer, architecture.SIZE, architecture.PATCH).save_pretrained(folder)
     return folder
+
+
+def _rename(file: Path) -> None:
+    """Name the tower's tensors as LLaVA checkpoints on the hub do.
+
+    transformers 5 reads both spellings but writes the short one, which vLLM 0.32 does not read.
+    """
+    from safetensors.torch import load_file, save_file
+
+    long = "vision_tower.vision_model."
+    tensors = {
+        name if long in name else name.replace("vision_tower.", long): tensor
+        for name, tensor in load_file(file).items()
+    }
+    save_file(tensors, file, metadata={"format": "pt"})
+    file.chmod(0o644)
