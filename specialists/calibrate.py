@@ -35,7 +35,7 @@ def fit_temperature(logits: Floats, targets: NDArray[np.int64]) -> float:
         norm = peak + np.log(np.exp(scaled - peak[:, None]).sum(axis=1))
         return float(np.mean(norm - scaled[np.arange(len(targets)), targets]))
 
-    # A few counted errors keep a perfect validation part from asking for certainty.
+    # The bounds keep a perfect validation part from asking for certainty.
     found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
     return float(np.exp(found.x))
 

@@ -101,7 +101,7 @@ def card_from_toml(text: str, name: str) -> Card:
             validation=Quality(**{"auc": None, **validation}),
             **{**data, "labels": tuple(data["labels"])},
         )
-    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
         raise SpecialistError(
             f"The card of specialist {name!r} cannot be read ({error}). Construct the task again."
         ) from error

@@ -74,6 +74,8 @@ class Classifier:
 
     def embed(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """Return (N, D) float32 unit rows: the pooled features before the head."""
+        if not images:
+            return np.zeros((0, backbones.head_of(self.network).in_features), np.float32)
         return self.embed_tensor(to_tensor(images, self.input_size))
 
     @torch.inference_mode()
@@ -107,28 +109,36 @@ def save(folder: Path, card: Card, network: nn.Module) -> Card:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    state = {
-        name: value.half().contiguous() if value.is_floating_point() else value.contiguous()
-        for name, value in network.state_dict().items()
-    }
+    state = {name: _narrowed(value) for name, value in network.state_dict().items()}
     partial = folder / (WEIGHTS + ".partial")
     save_file(state, partial)
     partial.replace(folder / WEIGHTS)
     card = replace(card, weights_sha256=file_sha256(folder / WEIGHTS))
     text = folder / (CARD + ".partial")
-    text.write_text(card.to_toml())
+    text.write_text(card.to_toml(), encoding="utf-8")
     text.replace(folder / CARD)
     return card
+
+
+def _narrowed(value: Tensor) -> Tensor:
+    # A batch norm's variance may lie above what float16 can hold.
+    fits = value.is_floating_point() and bool(value.half().isfinite().all())
+    return (value.half() if fits else value).contiguous()
 
 
 def load_card(folder: Path) -> Card:
     """Read the card of the specialist in `folder`."""
     try:
-        return card_from_toml((folder / CARD).read_text(), folder.name)
+        return card_from_toml((folder / CARD).read_text(encoding="utf-8"), folder.name)
     except FileNotFoundError as error:
         raise SpecialistError(
             f"Specialist {folder.name!r} has no card. Run `gsco construct` again: it goes on "
             "where it stopped."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SpecialistError(
+            f"The card of specialist {folder.name!r} cannot be read ({error.reason}). "
+            "Construct the task again."
         ) from error
 
 

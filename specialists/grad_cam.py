@@ -4,11 +4,13 @@ The map is the class gradient's mean a channel times the channel, over the last 
 knows places: the last feature map of a CNN, the patch tokens before the last block of a ViT.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from specialists.classifier import Classifier
 from specialists.errors import SpecialistError
@@ -29,26 +31,29 @@ def saliency(specialist: Classifier, image: Image.Image, label: str) -> NDArray[
     bare = specialist.card.backbone
     pixels = to_tensor([image], specialist.input_size).to(specialist.device)
     batch = normalise(pixels, bare.mean, bare.std).requires_grad_()
-    kept: list[Tensor] = []
-    place = _last_place(specialist.network)
-    handle = place.register_forward_hook(lambda _layer, _inputs, out: kept.append(out))
-    try:
-        with torch.enable_grad():
-            logit = specialist.network(batch)[0, labels.index(label)]
-            (gradient,) = torch.autograd.grad(logit, kept[0])
-    finally:
-        handle.remove()
-    return _resized(_weighted(kept[0].detach(), gradient), image.size)
+    with torch.enable_grad():
+        maps, logits = _places_and_logits(specialist.network, batch)
+        (gradient,) = torch.autograd.grad(logits[0, labels.index(label)], maps)
+    return _resized(_weighted(maps.detach(), gradient), image.size)
 
 
-def _last_place(network: nn.Module) -> nn.Module:
+# Any: timm and torchvision share no type that has these methods.
+def _places_and_logits(network: Any, batch: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the last maps that still know places, and the logits computed from them."""
     if hasattr(network, "blocks") and hasattr(network, "patch_embed"):
-        return network.blocks[-1].norm1  # type: ignore[no-any-return,union-attr,index]  # timm
-    pointwise_head = getattr(network, "conv_head", None)
-    # MobileNet's conv_head follows the pooling: it no longer knows places.
-    pooled_first = not hasattr(network, "bn2")
-    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
-    return [m for m in layers if not (pooled_first and m is pointwise_head)][-1]
+        kept: list[Tensor] = []
+        layer = network.blocks[-1].norm1
+        handle = layer.register_forward_hook(lambda _layer, _inputs, out: kept.append(out))
+        try:
+            logits = network(batch)
+        finally:
+            handle.remove()
+        return kept[0], logits
+    if hasattr(network, "forward_head"):
+        maps = network.forward_features(batch)
+        return maps, network.forward_head(maps)
+    maps = network.features(batch)
+    return maps, network.classifier(torch.flatten(network.avgpool(maps), 1))
 
 
 def _weighted(maps: Tensor, gradient: Tensor) -> Tensor:

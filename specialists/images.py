@@ -6,7 +6,10 @@ guessed: several frames, 16 bits without a window, transparency, print colours.
 
 import io
 import math
-from collections.abc import Iterable, Sequence
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +37,8 @@ def decode(source: Path | str | bytes | Image.Image) -> Image.Image:
             large, animated, CMYK, transparent, or has more than 8 bits and no window.
     """
     if isinstance(source, Image.Image):
-        return _to_rgb(source, "the given image")
+        with _foreign_errors("the given image"):
+            return _to_rgb(source, "the given image")
     if isinstance(source, bytes):
         return _decode_bytes(source, "the given bytes")
     path = Path(source)
@@ -54,9 +58,18 @@ def _decode_bytes(data: bytes, name: str) -> Image.Image:
         raise SpecialistError(f"{name} is empty (0 bytes). Export or copy it again.")
     if data[128:132] == b"DICM":
         return _decode_dicom(data, name)
+    with _foreign_errors(name), Image.open(io.BytesIO(data)) as image:
+        return _to_rgb(image, name)
+
+
+@contextmanager
+def _foreign_errors(name: str) -> Iterator[None]:
+    """Turn what Pillow raises into our error, once."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return _to_rgb(image, name)
+        with warnings.catch_warnings():
+            # Pillow warns at more pixels than we read; `_to_rgb` says so in a sentence.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            yield
     except UnidentifiedImageError as error:
         raise SpecialistError(
             f"{name} is not an image that can be read. Give a PNG, JPEG, BMP, TIFF, WebP, DICOM "
@@ -64,7 +77,8 @@ def _decode_bytes(data: bytes, name: str) -> Image.Image:
         ) from error
     except Image.DecompressionBombError as error:
         raise SpecialistError(_too_large(name, "far more")) from error
-    except (OSError, SyntaxError, ValueError) as error:
+    # A broken header shows as any of these.
+    except (OSError, SyntaxError, ValueError, TypeError, EOFError) as error:
         raise SpecialistError(
             f"{name} is damaged or cut off ({error}). Export or copy it again."
         ) from error
@@ -125,7 +139,10 @@ def _decode_dicom(data: bytes, name: str) -> Image.Image:
         if pixels.ndim == 3:
             return _to_rgb(Image.fromarray(pixels.astype(np.uint8)), name)
         values = apply_voi_lut(apply_modality_lut(pixels, header), header).astype(np.float32)
-    except (pydicom.errors.InvalidDicomError, AttributeError, RuntimeError, ValueError) as error:
+    except (
+        *(pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException),
+        *(AttributeError, RuntimeError, ValueError, TypeError),
+    ) as error:
         raise SpecialistError(
             f"{name} is a DICOM file without pixels that can be read ({error}). "
             "Give one with an uncompressed or JPEG image."
@@ -145,7 +162,7 @@ def _decode_nifti(path: Path) -> Image.Image:
         shape = image.shape
         middle = tuple(slice(None) if i < 2 else size // 2 for i, size in enumerate(shape))
         plane = np.asarray(image.dataobj[middle], dtype=np.float32)
-    except (ImageFileError, OSError, ValueError, EOFError) as error:
+    except (ImageFileError, OSError, ValueError, EOFError, zlib.error) as error:
         raise SpecialistError(
             f"{path.name!r} is damaged or not a NIfTI file ({error}). Export or copy it again."
         ) from error
@@ -153,6 +170,8 @@ def _decode_nifti(path: Path) -> Image.Image:
 
 
 def _grey(values: NDArray[np.float32], *, windowed: bool) -> Image.Image:
+    # Volumes mark what lies outside the body as not a number.
+    values = np.nan_to_num(values)
     low, high = (values.min(), values.max()) if windowed else np.percentile(values, (0.5, 99.5))
     scaled = (values - low) / max(float(high - low), 1e-6)
     return Image.fromarray((scaled.clip(0, 1) * 255).astype(np.uint8))

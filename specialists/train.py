@@ -7,6 +7,7 @@ the batch, a one-cycle rate that is higher for the new head, class weights, and 
 the weights, which is what is kept.
 """
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,9 +113,9 @@ def train(
     while not run.finished:
         run.epoch()
         loss = run.validate(validation)
-        progress(run.done, run.planned, loss)
         if checkpoint:
             run.store(checkpoint)
+        progress(run.done, run.planned, loss)
     network = run.kept()
     logits = _logits(network, validation.pixels, backbone).numpy().astype(np.float64)
     return Trained(network, run.done, fit_temperature(logits, validation.targets), logits)
@@ -141,6 +142,8 @@ class _Run:
         self.network = nn.DataParallel(self.bare) if several else self.bare
         bound = recipe.samples // len(training.targets) if recipe.samples else recipe.epochs
         self.planned = min(recipe.epochs, max(bound, 6))
+        answers = zlib.crc32(training.targets.tobytes())
+        self.plan = repr((backbone, n_labels, recipe, seed, pretrained, answers))
         self.batch = min(recipe.batch * (2 if len(training.targets) > 3000 else 1), 64)
         self.steps = max(len(training.targets) // self.batch, 1)
         self.optimiser = self._optimiser()
@@ -242,7 +245,8 @@ class _Run:
             "schedule": {k: v for k, v in self.schedule.state_dict().items() if _plain(v)},
             "generator": self.generator.get_state(),
             "torch": torch.get_rng_state(),
-            "counts": (self.done, self.waited, self.best, self.planned),
+            "counts": (self.done, self.waited, self.best),
+            "plan": self.plan,
             "best_state": self.best_state,
         }
         partial = file.with_suffix(".partial")
@@ -252,7 +256,7 @@ class _Run:
     def restore(self, file: Path) -> None:
         """Go on from `store`; a checkpoint of another plan is left aside."""
         state = torch.load(file, map_location=self.device, weights_only=True)
-        if state["counts"][3] != self.planned:
+        if state.get("plan") != self.plan:
             return
         self.bare.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
@@ -260,7 +264,7 @@ class _Run:
         self.schedule.load_state_dict(state["schedule"])
         self.generator.set_state(state["generator"].cpu())
         torch.set_rng_state(state["torch"].cpu())
-        self.done, self.waited, self.best, _ = state["counts"]
+        self.done, self.waited, self.best = state["counts"]
         self.best_state = state["best_state"]
 
 
