@@ -97,6 +97,6 @@ def head_of(network: "nn.Module") -> "nn.Linear":
     """Return the last linear layer, which turns features into logits."""
     import torch
 
-    linear = [m for m in network.modules() if isinstance(m, torch.nn.Linear)]
-    named: nn.Linear | None = getattr(network, "get_classifier", lambda: None)()
-    return named or linear[-1]
+    # SAM's classifier is a pooling layer with the linear layer inside.
+    named: nn.Module | None = getattr(network, "get_classifier", lambda: None)()
+    return [m for m in (named or network).modules() if isinstance(m, torch.nn.Linear)][-1]
