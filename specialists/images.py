@@ -127,7 +127,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 def _decode_dicom(data: bytes, name: str) -> Image.Image:
     import pydicom
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut
+    from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
 
     try:
         header = pydicom.dcmread(io.BytesIO(data))
@@ -136,7 +136,16 @@ def _decode_dicom(data: bytes, name: str) -> Image.Image:
             raise SpecialistError(
                 f"{name} is a DICOM file of {header.NumberOfFrames} frames. Save one frame alone."
             )
+        if getattr(header, "PhotometricInterpretation", "") == "PALETTE COLOR":
+            pixels = apply_color_lut(pixels, header)
+            # A palette's 16 bits hold a colour of 8 in the upper byte.
+            pixels = pixels >> 8 if pixels.itemsize == 2 else pixels
         if pixels.ndim == 3:
+            if pixels.max() > 255:
+                raise SpecialistError(
+                    f"{name} is a colour DICOM file of {header.BitsStored} bits a channel, and no "
+                    "window says which part matters. Export it with 8 bits a channel."
+                )
             return _to_rgb(Image.fromarray(pixels.astype(np.uint8)), name)
         values = apply_voi_lut(apply_modality_lut(pixels, header), header).astype(np.float32)
     except (

@@ -221,6 +221,10 @@ def written_dicom(**changes: object) -> bytes:
     header = pydicom.dcmread(ct_file())
     for name, value in changes.items():
         setattr(header, name, value)
+        if "Descriptor" in name:
+            header[name].VR = "US"
+        if "TableData" in name:
+            header[name].VR = "OW"
     buffer = io.BytesIO()
     header.save_as(buffer)
     return buffer.getvalue()
@@ -235,6 +239,43 @@ def test_an_inverted_dicom_is_turned_round() -> None:
 def test_a_dicom_window_is_used() -> None:
     narrow = np.asarray(decode(written_dicom(WindowCenter=40, WindowWidth=10)))
     assert np.isin(narrow, (0, 255)).mean() > 0.8
+
+
+def test_a_dicom_palette_gives_its_colours() -> None:
+    numbers = np.arange(128 * 128, dtype=np.uint16).reshape(128, 128) % 4
+    palette = {"Red": [0, 255, 0, 9], "Green": [0, 0, 255, 9], "Blue": [0, 7, 0, 9]}
+    changes: dict[str, object] = {"PixelData": numbers.tobytes(), "PixelRepresentation": 0}
+    for colour, values in palette.items():
+        table = (np.array(values, np.uint16) << 8).tobytes()
+        changes[f"{colour}PaletteColorLookupTableDescriptor"] = [4, 0, 16]
+        changes[f"{colour}PaletteColorLookupTableData"] = table
+    found = decode(written_dicom(PhotometricInterpretation="PALETTE COLOR", **changes))
+    assert [found.getpixel((x, 0)) for x in range(4)] == [
+        (0, 0, 0),
+        (255, 0, 7),
+        (0, 255, 0),
+        (9, 9, 9),
+    ]
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(8, np.uint8), (16, np.uint16)])
+def test_a_colour_dicom_of_eight_bits_is_read_and_of_sixteen_refused(bits: int, kind: type) -> None:
+    pixels = np.zeros((128, 128, 3), kind)
+    pixels[..., 1] = np.iinfo(kind).max
+    data = written_dicom(
+        PhotometricInterpretation="RGB",
+        SamplesPerPixel=3,
+        PlanarConfiguration=0,
+        BitsAllocated=bits,
+        BitsStored=bits,
+        HighBit=bits - 1,
+        PixelRepresentation=0,
+        PixelData=pixels.tobytes(),
+    )
+    if bits == 8:
+        assert decode(data).getpixel((5, 5)) == (0, 255, 0)
+    else:
+        assert "of 16 bits a channel, and no window says which" in refusal(data)
 
 
 def test_a_dicom_file_without_its_pixels_says_so() -> None:
