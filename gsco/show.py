@@ -77,7 +77,14 @@ def rows(found: "Sequence[Row]") -> None:
 def _with(value: float | None, interval: tuple[float, float] | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.3f}" + (f"\n{interval[0]:.3f}–{interval[1]:.3f}" if interval else "")
+    if interval is None:
+        return _short(value, 3)
+    return f"{_short(value, 3)}\n{_short(interval[0], 2)}–{_short(interval[1], 2)}"
+
+
+def _short(value: float, digits: int) -> str:
+    """Write a share without its leading zero: eight columns must fit into a terminal."""
+    return f"{value:.{digits}f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.{digits}f}"
 
 
 @contextmanager
