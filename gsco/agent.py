@@ -18,8 +18,9 @@ import numpy as np
 
 import gsco
 from gsco import workflow
-from gsco.case import SYSTEMS, Case, Diagnosis, Failure, System
-from gsco.errors import UsageError, unknown
+from gsco.case import SYSTEMS, Case, Diagnosis, Failure, Reading, System
+from gsco.errors import UsageError, WorkspaceError, unknown
+from gsco.fusing import RECALLED
 from gsco.fusion import prediction_set
 from gsco.settings import Settings, load_settings
 from gsco.task import Task
@@ -122,7 +123,7 @@ class GSCo:
         if task not in self._tools:
             self._tools[task] = self._load(open_task(self.workspace, task))
         asked = self.generalist if system in workflow.READING_SYSTEMS else None
-        return replace(self._tools[task], generalist=asked, style=style, pictures={})
+        return replace(self._tools[task], generalist=asked, style=style, pictures=[])
 
     def _load(self, folder: TaskFolder) -> Tools:
         from gsco.fusing import embedder_named
@@ -134,17 +135,24 @@ class GSCo:
         found: dict[str, Specialist] = {
             name: load(folder.specialist(name)) for name in folder.specialists()
         }
-        if fusion.best not in found:
-            raise SpecialistError(
-                f"Specialist {fusion.best!r} of task {folder.name!r} is missing. Copy its folder "
-                "back, or run `gsco construct` again."
+        for name in fusion.specialists:
+            if name not in found:
+                raise SpecialistError(
+                    f"Specialist {name!r} of task {folder.name!r} is missing. Copy its folder "
+                    "back, or run `gsco construct` again."
+                )
+        task = folder.read_task()
+        if task.texts != fusion.labels:
+            raise WorkspaceError(
+                f"The card of task {folder.name!r} has the labels {list(task.texts)!r}, but "
+                f"{list(fusion.labels)!r} were learnt. Restore them, or run `gsco construct` again."
             )
         embedder = embedder_named(read_manifest(folder.index).embedder, folder)
         index = CaseIndex.load(
             folder.index, embedder=embedder.name, embedder_hash=embedder.weights_hash
         )
         return Tools(
-            task=folder.read_task(),
+            task=task,
             fusion=fusion,
             specialists=found,
             index=index,
@@ -213,7 +221,7 @@ class GSCo:
             tools = self._checked(task, system, style)
             for start in range(0, len(numbers), BATCH):
                 part = numbers[start : start + BATCH]
-                made = self._batch([cases[i] for i in part], system, replace(tools, pictures={}))
+                made = self._batch([cases[i] for i in part], system, replace(tools, pictures=[]))
                 out |= dict(zip(part, made, strict=True))
         return [out[number] for number in range(len(cases))]
 
@@ -259,16 +267,26 @@ class GSCo:
 
     def _explained(self, case: Case, diagnosis: Diagnosis, style: "Style") -> Diagnosis:
         """Leave each specialist, and the neighbours, out once and note what would change."""
+        from retrieval import CaseIndex
+
         tools = self._checked(case.task, diagnosis.system, style)
         prints = workflow.take_in([case], tools)
-        changed = {}
+        empty = CaseIndex(
+            tools.index.dimension,
+            embedder=tools.index.embedder,
+            embedder_hash=tools.index.embedder_hash,
+        )
+        without = {"neighbours": replace(tools, index=empty)}
         for name in tools.specialists:
             rest = {n: s for n, s in tools.specialists.items() if n != name}
+            without[f"specialist {name}"] = replace(tools, specialists=rest)
+        changed = {}
+        for part, fewer in without.items():
             state = self._begin([case], diagnosis.system, prints)
-            state = self._graph.invoke(state, context=replace(tools, specialists=rest))
+            state = self._graph.invoke(state, context=fewer)
             other = self._diagnoses([case], state, tools)[0].answer
             if other != diagnosis.answer:
-                changed[f"specialist {name}"] = str(other)
+                changed[part] = str(other)
         return replace(diagnosis, changed_by=changed)
 
 
@@ -287,12 +305,15 @@ def _diagnosis(
     recalled = state["recalled"][number]
     readings = state.get("readings")
     reading = readings[number] if readings else None
-    similar = [n.similarity for n in recalled.neighbours]
+    # As many as the bound was fitted with, however many were asked for.
+    similar = [n.similarity for n in recalled.neighbours[:RECALLED]]
     familiarity = float(np.mean(similar)) if similar else None
     shown, answer = _answer(row, fusion.labels, fusion.kind)
     sets = None
-    if row is not None and system in fusion.thresholds:
-        sets = prediction_set(np.array(row), fusion.labels, fusion.thresholds[system])
+    bound = workflow.threshold_of(state, number, tools)
+    if row is not None and bound is not None:
+        sets = prediction_set(np.array(row), fusion.labels, bound)
+    unfused = state["unfused"][number]
     made = Diagnosis(
         case=case.id or state["prints"][number].content_hash,
         task=case.task,
@@ -309,7 +330,7 @@ def _diagnosis(
         in_domain=None if familiarity is None else familiarity >= fusion.familiar,
         familiarity=familiarity,
         dropped_neighbours=recalled.dropped,
-        failures=tuple(state["failures"]),
+        failures=(*state["failures"], *([unfused] if unfused else [])),
         seconds=dict(state["seconds"]),
         provenance=dict(provenance),
     )
@@ -328,6 +349,20 @@ def _answer(
     return shown, max(shown, key=shown.__getitem__)
 
 
+def _read_answer(reading: Reading | None, tools: Tools) -> str | tuple[str, ...] | None:
+    if reading is None or tools.fusion.kind == "single":
+        return reading.answer if reading else None
+    if not reading.probabilities:
+        return None
+    return _answer([reading.probabilities[t] for t in tools.task.texts], tools.task.texts, "multi")[
+        1
+    ]
+
+
+def _said(answer: str | tuple[str, ...] | None) -> str:
+    return repr(answer) if isinstance(answer, str) else ", ".join(answer or ("no label",))
+
+
 def _reasons(made: Diagnosis, tools: Tools) -> tuple[str, ...]:
     """Say why a person must look, in sentences."""
     reasons = []
@@ -342,10 +377,9 @@ def _reasons(made: Diagnosis, tools: Tools) -> tuple[str, ...]:
         kept = ", ".join(made.prediction_set) or "no label"
         reasons.append(f"At {made.coverage:.0%} coverage the answer is not single: {kept}.")
     if made.system in workflow.READING_SYSTEMS:
-        if made.reading and made.answer and made.reading.answer not in (None, made.answer):
-            reasons.append(
-                f"The generalist alone reads {made.reading.answer!r}, the whole {made.answer!r}."
-            )
+        read = _read_answer(made.reading, tools)
+        if made.answer is not None and read not in (None, made.answer):
+            reasons.append(f"The generalist reads {_said(read)}, the whole {_said(made.answer)}.")
         if tools.generalist and not tools.is_calibrated:
             reasons.append(
                 f"The generalist {tools.generalist.name!r} was not calibrated for this task; "

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 import gsco
 from gsco import fusing
 from gsco.datasets import Dataset, Record
-from gsco.errors import DataError
+from gsco.errors import DataError, GscoError
+from gsco.fusion import check_coverage
 from gsco.indexing import entry_of, without_leaks
-from gsco.task import Task
-from gsco.workspace import TaskFolder, write_text
+from gsco.task import Task, validate
+from gsco.workspace import TaskFolder, write_text, writing
 from retrieval import Entry
 from specialists import Backbone, Card, backbone_named
 from specialists.calibrate import quality
@@ -88,18 +89,26 @@ def construct(
         progress: told how far each long step is.
 
     Raises:
+        UsageError: the name cannot be a folder's.
         DataError: the data have no validation or no training part.
+        FusionError: too few validation cases for the coverage.
         GscoError: as each part raises it.
     """
     for backbone in plan.backbones:
         backbone_named(backbone)
+    dataset = replace(dataset, task=replace(dataset.task, id=name))
+    validate(dataset.task)
+    if not dataset.split("train") or not dataset.split("val"):
+        raise DataError(f"{dataset.name!r} has no training or no validation cases. Add some.")
+    check_coverage(len(dataset.split("val")), plan.coverage)
     folder = TaskFolder(workspace, name)
-    folder.path.mkdir(parents=True, exist_ok=True)
+    with writing(name):
+        folder.path.mkdir(parents=True, exist_ok=True)
+        (folder.path / ".lock").touch()
     with FileLock(folder.path / ".lock"):
         key = _key(dataset, plan, generalist)
         if _is_current(folder, key):
             return Outcome(folder.path, (), 0, nothing_to_do=True)
-        (folder.path / "done.json").unlink(missing_ok=True)
         return _construct(folder, dataset, plan, generalist, key, say, progress)
 
 
@@ -112,7 +121,6 @@ def _construct(
     say: Say,
     progress: Progress,
 ) -> Outcome:
-    write_text(folder.path / "task.toml", replace(dataset.task, id=folder.name).to_toml())
     for note in dataset.notes:
         say(note)
     entries = _entries(dataset, progress)
@@ -120,16 +128,22 @@ def _construct(
     dropped = len(dataset.split("train")) - len(training)
     if dropped:
         say(f"{dropped} training cases look like validation or test cases; left out.")
-    validation = dataset.split("val")
-    if not training or not validation:
-        raise DataError(f"{dataset.name!r} has no training or no validation cases. Add some.")
+    if not training:
+        raise DataError(
+            f"{dataset.name!r} has no training case that is not also a validation or test case. "
+            "Add some."
+        )
+    (folder.path / "done.json").unlink(missing_ok=True)
+    write_text(folder.path / "task.toml", dataset.task.to_toml())
     write_text(folder.path / "data.json", _data(dataset, training, dropped))
+    _remove_strangers(folder, dataset, plan, say)
     trained = [
         backbone
         for backbone in plan.backbones
         if _specialist(folder, dataset, backbone_named(backbone), training, plan, progress)
     ]
     fusing.index(folder, training, entries, plan.index_with, dataset.name, progress)
+    validation = dataset.split("val")
     fusing.fit(folder, dataset.task, validation, entries, plan.coverage, generalist, progress)
     from gsco import report
 
@@ -146,21 +160,45 @@ def _key(dataset: Dataset, plan: Plan, generalist: "Generalist | None") -> str:
 
 
 def _is_current(folder: TaskFolder, key: str) -> bool:
+    from retrieval import RetrievalError, storage
     from specialists import SpecialistError
     from specialists.card import file_sha256
     from specialists.classifier import WEIGHTS, load_card
 
-    if not folder.is_done or folder.read_json("done.json").get("key") != key:
+    # Whatever is missing or damaged is made again: that is what a second run is for.
+    try:
+        if folder.read_json("done.json").get("key") != key:
+            return False
+        for name in folder.read_fusion().specialists:
+            card = load_card(folder.specialist(name))
+            weights = folder.specialist(name) / WEIGHTS
+            if not weights.exists() or file_sha256(weights) != card.weights_sha256:
+                return False
+        storage.read(folder.index)
+    except (GscoError, SpecialistError, RetrievalError):
         return False
+    return True
+
+
+def _remove_strangers(folder: TaskFolder, dataset: Dataset, plan: Plan, say: Say) -> None:
+    """Remove specialists of other data: they may have been trained on what is now held out."""
+    from specialists import SpecialistError
+    from specialists.classifier import load_card
+
     for name in folder.specialists():
+        if name in plan.backbones:
+            continue
         try:
             card = load_card(folder.specialist(name))
+            fits = (card.data_fingerprint, card.labels) == (
+                dataset.fingerprint,
+                dataset.task.texts,
+            )
         except SpecialistError:
-            return False
-        weights = folder.specialist(name) / WEIGHTS
-        if not weights.exists() or file_sha256(weights) != card.weights_sha256:
-            return False
-    return (folder.path / "fusion.json").is_file() and (folder.index / "manifest.json").is_file()
+            fits = False
+        if not fits:
+            say(f"Specialist {name!r} was trained on other data; removed.")
+            shutil.rmtree(folder.specialist(name))
 
 
 def _entries(dataset: Dataset, progress: Progress) -> dict[str, Entry]:
@@ -213,21 +251,24 @@ def _specialist(
     target = folder.specialist(backbone.name)
     try:
         card = load(target).card
-        if (card.data_fingerprint, card.recipe, card.seed, card.labels) == (
+        if (card.data_fingerprint, card.recipe, card.seed, card.labels, card.n_train) == (
             dataset.fingerprint,
             plan.recipe,
             plan.seed,
             dataset.task.texts,
+            len(training),
         ):
             return False
     except SpecialistError:
         pass
     task, size = dataset.task, backbone.input_size
-    parts = {
-        "train": _part(folder, "train", training, task, size),
-        "val": _part(folder, "val", dataset.split("val"), task, size),
-    }
-    folder.build.mkdir(parents=True, exist_ok=True)
+    build = folder.build / dataset.fingerprint[:12]
+    with writing("build"):
+        parts = {
+            "train": _part(build, "train", training, task, size),
+            "val": _part(build, "val", dataset.split("val"), task, size),
+        }
+    checkpoint = build / f"{backbone.name}-{plan.recipe}-{plan.seed}.pt"
     result = train(
         backbone,
         parts["train"],
@@ -235,7 +276,7 @@ def _specialist(
         len(task.texts),
         recipe=plan.recipe,
         seed=plan.seed,
-        checkpoint=folder.build / f"{backbone.name}.pt",
+        checkpoint=checkpoint,
         pretrained=plan.pretrained,
         progress=lambda done, planned, loss: progress(f"train {backbone.name}", done, planned),
     )
@@ -258,20 +299,19 @@ def _specialist(
         validation=quality(probabilities, parts["val"].targets),
         weights_sha256="",
     )
-    save(target, card, result.network)
-    (folder.build / f"{backbone.name}.pt").unlink(missing_ok=True)
+    with writing(f"specialists/{backbone.name}"):
+        save(target, card, result.network)
+    checkpoint.unlink(missing_ok=True)
     return True
 
 
-def _part(
-    folder: TaskFolder, split: str, records: Sequence[Record], task: Task, size: int
-) -> "Part":
+def _part(build: Path, split: str, records: Sequence[Record], task: Task, size: int) -> "Part":
     from specialists.images import stack
     from specialists.train import Part
 
-    folder.build.mkdir(parents=True, exist_ok=True)
+    build.mkdir(parents=True, exist_ok=True)
     names = hashlib.sha256("\n".join(r.id for r in records).encode()).hexdigest()[:12]
-    file = folder.build / f"{split}-{size}-{names}.npy"
+    file = build / f"{split}-{size}-{names}.npy"
     if not file.exists():
         stack((record.open() for record in records), len(records), size, file)
     return Part(np.load(file, mmap_mode="r"), targets_of(records, task))

@@ -30,6 +30,8 @@ RECALLED = 10
 """Neighbours recalled while fitting: the published k."""
 READ_AT_MOST = 200
 """Validation cases that the generalist reads for its calibration."""
+READ_AT_LEAST = 10
+"""Readings that can be understood, without which a temperature would be noise."""
 READING_SYSTEMS: tuple[System, ...] = ("generalist", "moed", "rad", "gsco")
 
 
@@ -62,7 +64,7 @@ def index(
         current = CaseIndex.load(
             folder.index, embedder=embedder.name, embedder_hash=embedder.weights_hash
         )
-        if {e.id for e in current.entries} == {record.id for record in training}:
+        if set(current.entries) == {entries[record.id] for record in training}:
             return
     except RetrievalError:
         pass
@@ -242,7 +244,7 @@ def _fit(
     rows = {name: np.arange(len(targets)) for name in answers}
     for system, reading in readings.items():
         known = np.flatnonzero(~np.isnan(reading).any(axis=1))
-        if len(known):
+        if len(known) >= READ_AT_LEAST:
             logits = fusion.log_of(reading[known], kind)
             temperatures[system] = fit_temperature(logits, targets[known])
             answers[system] = fusion.tempered(reading[known], temperatures[system], kind)
@@ -258,7 +260,12 @@ def _fit(
     thresholds = {}
     if kind == "single":
         for system, shown in answers.items():
-            thresholds[system] = fusion.threshold(shown, targets[rows[system]], coverage)
+            try:
+                thresholds[system] = fusion.threshold(shown, targets[rows[system]], coverage)
+            except FusionError:
+                # The generalist is read on some cases only; its systems go without sets then.
+                if len(rows[system]) == len(targets):
+                    raise
     return Fusion(
         labels=task.texts,
         kind="multi" if kind == "multi" else "single",

@@ -51,6 +51,11 @@ class Fusion:
     generalist: str | None
     """Name of the model whose readings were calibrated; None if there were none."""
 
+    @property
+    def specialists(self) -> tuple[str, ...]:
+        """The specialists whose voices were fitted."""
+        return tuple(name for name in self.stack if name != NEIGHBOURS)
+
     def to_json(self) -> str:
         """Return the fusion as JSON with a version."""
         return json.dumps({"version": VERSION, **asdict(self)}, indent=1, sort_keys=True)
@@ -77,13 +82,16 @@ def fusion_from_json(text: str) -> Fusion:
 def pool(voices: Voices, weights: Mapping[str, float], kind: str = "single") -> Floats:
     """Return the log opinion pool (N, C) of the voices that have a weight.
 
-    A voice that is missing is left out, and the others keep their weights' sum.
+    A voice that is missing is left out, and the others keep their weights' sum; they share it
+    evenly where they had no weight of their own.
     """
-    present = [name for name in weights if name in voices]
+    present = {name: weight for name, weight in weights.items() if name in voices}
     if not present:
         raise FusionError("No voice to pool: every specialist failed. See the failures listed.")
-    share = sum(weights.values()) / max(sum(weights[name] for name in present), 1e-9)
-    logs = sum(weights[n] * share * log_of(voices[n], kind) for n in present)
+    if len(present) < len(weights) and sum(present.values()) < 1e-6:
+        present = dict.fromkeys(present, 1.0)
+    share = sum(weights.values()) / max(sum(present.values()), 1e-9)
+    logs = sum(weight * share * log_of(voices[n], kind) for n, weight in present.items())
     return _probabilities(np.asarray(logs), kind)
 
 
@@ -168,6 +176,26 @@ def cross_fitted(
     return out
 
 
+def check_coverage(n: int, coverage: float) -> None:
+    """Check that `n` validation cases support prediction sets at a coverage.
+
+    Raises:
+        FusionError: they do not: a finite bound needs n >= coverage / (1 - coverage).
+    """
+    if not 0 < coverage < 1:
+        raise FusionError(f"Coverage {coverage!r} is not between 0 and 1. Ask for 0.9, say.")
+    if _rank(n, coverage) > n:
+        need = math.ceil(coverage / (1 - coverage) - 1e-9)
+        raise FusionError(
+            f"Prediction sets at coverage {coverage!r} need at least {need} validation cases; "
+            f"there are {n}. Ask for less with `--coverage`, or add validation cases."
+        )
+
+
+def _rank(n: int, coverage: float) -> int:
+    return math.ceil((n + 1) * coverage - 1e-9)
+
+
 def threshold(probabilities: Floats, targets: NDArray[np.int64], coverage: float) -> float:
     """Return the split-conformal bound on 1 - p that holds the truth with `coverage`.
 
@@ -177,18 +205,12 @@ def threshold(probabilities: Floats, targets: NDArray[np.int64], coverage: float
         coverage: wanted share in (0, 1).
 
     Raises:
-        FusionError: n is too small: a finite bound needs n >= coverage / (1 - coverage).
+        FusionError: n is too small, see `check_coverage`.
     """
     n = len(targets)
-    rank = math.ceil((n + 1) * coverage - 1e-9)
-    if rank > n:
-        need = math.ceil(coverage / (1 - coverage) - 1e-9)
-        raise FusionError(
-            f"Prediction sets at coverage {coverage!r} need at least {need} validation cases; "
-            f"there are {n}. Ask for less with `--coverage`, or add validation cases."
-        )
+    check_coverage(n, coverage)
     scores = np.sort(1 - probabilities[np.arange(n), targets])
-    return float(scores[rank - 1])
+    return float(scores[_rank(n, coverage) - 1])
 
 
 def prediction_set(row: Floats, labels: Sequence[str], bound: float) -> tuple[str, ...]:
@@ -216,11 +238,14 @@ def answer_of(system: System, voices: Voices, reading: Floats | None, fusion: Fu
     if system in ("specialist", "mean"):
         return mean(specialists)
     if system == "neighbours":
+        if NEIGHBOURS not in voices:
+            raise FusionError("No similar case could be recalled. See the failures listed.")
         return voices[NEIGHBOURS]
     if system == "stack":
         return pool(voices, fusion.stack, fusion.kind)
     if system == "gsco-fused":
-        return pool(voices, fusion.fused or fusion.stack, fusion.kind)
+        heard = GENERALIST in voices and GENERALIST in fusion.fused
+        return pool(voices, fusion.fused if heard else fusion.stack, fusion.kind)
     if reading is None:
         raise FusionError("The generalist gave no reading. See the failures listed.")
     return tempered(reading, fusion.temperatures.get(system, 1.0), fusion.kind)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gsco import fusing
 from gsco.datasets import Dataset, Record
+from gsco.errors import DataError
 from gsco.workspace import TaskFolder
 from retrieval import CaseIndex, Entry, fingerprint, overlaps
 from retrieval.storage import read_manifest
@@ -49,6 +50,8 @@ def rebuild(folder: TaskFolder, dataset: Dataset, index_with: str, progress: "Pr
     """Replace the index by one of the training cases of `dataset`."""
     entries = {record.id: entry_of(record, dataset.name) for record in dataset.records}
     training = without_leaks(dataset, entries)
+    if not training:
+        raise DataError(f"{dataset.name!r} has no training case that may be indexed. Add some.")
     embedder = fusing.embedder_named(index_with, folder)
     built = CaseIndex.build(
         fusing.embed(embedder, training, progress),

@@ -68,8 +68,8 @@ def _from_file(path: Path) -> dict[str, object]:
     if not path.is_file():
         return {}
     try:
-        values = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UsageError(f"{FILE} cannot be read: {error}. Mend or remove it.") from error
     names = {field.name for field in fields(Settings)}
     for key in values:
@@ -81,6 +81,10 @@ def _from_file(path: Path) -> dict[str, object]:
 def _typed(key: str, value: object) -> str | int:
     default = {field.name: field.default for field in fields(Settings)}[key]
     try:
-        return int(str(value)) if isinstance(default, int) else str(value)
-    except ValueError as error:
-        raise UsageError(f"Setting {key!r} is {value!r}; it must be a whole number.") from error
+        if not isinstance(default, int):
+            return str(value)
+        if (number := int(str(value))) > 0:
+            return number
+    except ValueError:
+        pass
+    raise UsageError(f"Setting {key!r} is {value!r}; it must be a whole number, 1 or more.")

@@ -6,7 +6,7 @@ through; it holds content hashes, never pixels. Pixels and models are in `Tools`
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import numpy as np
@@ -17,7 +17,7 @@ from PIL import Image
 
 from gsco import fusion as fuse
 from gsco.case import Case, Failure, Reading, System
-from gsco.errors import FusionError, GeneralistError
+from gsco.errors import FusionError, GeneralistError, UsageError
 from gsco.fusing import hears, neighbour_vote, recalls
 from gsco.fusion import GENERALIST, NEIGHBOURS, Fusion
 from gsco.task import Task
@@ -48,8 +48,8 @@ class Tools:
     neighbours: int
     permutations: int
     style: "Style"
-    pictures: dict[str, tuple[Image.Image, ...]] = field(default_factory=dict)
-    """Content hash to the images of a case, while it is being diagnosed."""
+    pictures: list[tuple[Image.Image, ...]] = field(default_factory=list)
+    """The images of each case of the batch, while it is being diagnosed."""
 
     @property
     def is_calibrated(self) -> bool:
@@ -82,6 +82,8 @@ class State(TypedDict, total=False):
     readings: list[Reading] | None
     """With the system's evidence; for `gsco-fused` without, as one voice among others."""
     probabilities: list[list[float] | None]
+    unfused: list[Failure | None]
+    """Why a case has no probabilities."""
     failures: Annotated[list[Failure], lambda a, b: a + b]
     seconds: Annotated[dict[str, float], _join]
 
@@ -92,14 +94,16 @@ def take_in(cases: Sequence[Case], tools: Tools) -> list[Fingerprint]:
 
     prints = []
     for case in cases:
+        if not case.images:
+            raise UsageError(f"Case {case.id!r} has no image. Give it one or more.")
         pictures = tuple(decode(image) for image in case.images)
         prints.append(fingerprint(pictures[0]))
-        tools.pictures[prints[-1].content_hash] = pictures
+        tools.pictures.append(pictures)
     return prints
 
 
-def _firsts(state: State, tools: Tools) -> list[Image.Image]:
-    return [tools.pictures[prints.content_hash][0] for prints in state["prints"]]
+def _firsts(tools: Tools) -> list[Image.Image]:
+    return [pictures[0] for pictures in tools.pictures]
 
 
 def consult(state: State, runtime: Runtime[Tools]) -> State:
@@ -111,7 +115,7 @@ def consult(state: State, runtime: Runtime[Tools]) -> State:
     opinions: dict[str, list[Opinion]] = {}
     failures: list[Failure] = []
     tensors: dict[int, Any] = {}  # Any: torch tensors, and torch is not imported here
-    images = _firsts(state, tools)
+    images = _firsts(tools)
     for name in _asked(state["system"], tools):
         specialist = tools.specialists[name]
         try:
@@ -141,7 +145,7 @@ def recall(state: State, runtime: Runtime[Tools]) -> State:
     guards = [guard(p, who) for p, who in zip(state["prints"], state["patients"], strict=True)]
     failures: list[Failure] = []
     try:
-        vectors = tools.embedder.embed(_firsts(state, tools))
+        vectors = tools.embedder.embed(_firsts(tools))
         found = tools.index.search(vectors, tools.neighbours, skip=guards)
         recalled = [Recalled(tuple(one.neighbours), one.dropped) for one in found]
     except (RetrievalError, SpecialistError) as error:
@@ -162,14 +166,14 @@ def decide(state: State, runtime: Runtime[Tools]) -> State:
     prompts = [
         build_prompt(
             tools.task,
-            images=tools.pictures[prints.content_hash],
+            images=pictures,
             opinions=[said[i] for said in state["opinions"].values()] if hears(system) else (),
             neighbours=state["recalled"][i].neighbours if recalls(system) else (),
             question=state.get("question"),
             style=tools.style,
             answer_form=generalist.answer_form,
         )
-        for i, prints in enumerate(state["prints"])
+        for i, pictures in enumerate(tools.pictures)
     ]
     failures = []
     readings: list[Reading] | None = None
@@ -182,53 +186,63 @@ def decide(state: State, runtime: Runtime[Tools]) -> State:
 
 
 def check(state: State, runtime: Runtime[Tools]) -> State:
-    """Fuse what was said into one distribution a case."""
+    """Fuse what was said into one distribution a case; no case's answer hangs on another's."""
     start, tools = time.perf_counter(), runtime.context
-    voices = voices_of(state, tools)
-    reading = None
-    if state["system"] in ("generalist", "moed", "rad", "gsco"):
-        reading = matrix_of(state.get("readings"), tools.task)
-    failures = []
-    rows: list[list[float] | None] = [None] * len(state["prints"])
-    try:
-        answer = fuse.answer_of(state["system"], voices, reading, tools.fusion)
-        rows = [None if np.isnan(row).any() else row.tolist() for row in answer]
-    except FusionError as error:
-        failures.append(Failure("fusion", str(error)))
+    rows: list[list[float] | None] = []
+    failures: list[Failure | None] = []
+    # Temperatures belong to the generalist that they were fitted with.
+    fusion = tools.fusion if tools.is_calibrated else replace(tools.fusion, temperatures={})
+    for number in range(len(state["prints"])):
+        reading = _read(state, number, tools) if is_read(state["system"]) else None
+        try:
+            voices = voices_of(state, number, tools)
+            rows.append(fuse.answer_of(state["system"], voices, reading, fusion)[0].tolist())
+            failures.append(None)
+        except FusionError as error:
+            rows.append(None)
+            failures.append(Failure("fusion", str(error)))
     seconds = {"check": time.perf_counter() - start}
-    return {"probabilities": rows, "failures": failures, "seconds": seconds}
+    return {"probabilities": rows, "unfused": failures, "seconds": seconds}
 
 
-def voices_of(state: State, tools: Tools) -> dict[str, Floats]:
-    """Return the voices of the batch, (N, C) each."""
+def is_read(system: System) -> bool:
+    """Whether the answer is the generalist's reading."""
+    return system in ("generalist", "moed", "rad", "gsco")
+
+
+def voices_of(state: State, number: int, tools: Tools) -> dict[str, Floats]:
+    """Return the voices on one case of the batch, (1, C) each; who said nothing is absent."""
     voices: dict[str, Floats] = {
-        name: np.array([o.probabilities for o in said])
+        name: np.array([said[number].probabilities])
         for name, said in state.get("opinions", {}).items()
     }
-    recalled = state.get("recalled", [])
-    if recalled and all(one.neighbours for one in recalled):
-        labels, kind = tools.task.texts, tools.fusion.kind
-        shares = [neighbour_vote(one.neighbours, labels, kind) for one in recalled]
-        voices[NEIGHBOURS] = np.array(shares)
+    if neighbours := state["recalled"][number].neighbours:
+        shares = neighbour_vote(neighbours, tools.task.texts, tools.fusion.kind)
+        voices[NEIGHBOURS] = np.array([shares])
     if state["system"] == "gsco-fused" and tools.is_calibrated:
-        plain = matrix_of(state.get("readings"), tools.task)
-        if plain is not None and not np.isnan(plain).any():
+        plain = _read(state, number, tools)
+        if plain is not None:
             temperature = tools.fusion.temperatures.get("generalist", 1.0)
             voices[GENERALIST] = fuse.tempered(plain, temperature, tools.fusion.kind)
     return voices
 
 
-def matrix_of(readings: Sequence[Reading] | None, task: Task) -> Floats | None:
-    """Return the readings as (N, C); a row without probabilities is NaN."""
-    if readings is None:
+def _read(state: State, number: int, tools: Tools) -> Floats | None:
+    """Return the reading of one case as (1, C); None if it has no probabilities."""
+    readings = state.get("readings")
+    if not readings or not readings[number].probabilities:
         return None
-    texts = task.texts
-    return np.array(
-        [
-            [r.probabilities[text] for text in texts] if r.probabilities else [np.nan] * len(texts)
-            for r in readings
-        ]
-    )
+    return np.array([[readings[number].probabilities[text] for text in tools.task.texts]])
+
+
+def threshold_of(state: State, number: int, tools: Tools) -> float | None:
+    """Return the bound of the prediction set of one case; None where none was fitted."""
+    system = state["system"]
+    if system == "gsco-fused" and GENERALIST not in voices_of(state, number, tools):
+        system = "stack"
+    if is_read(system) and not tools.is_calibrated:
+        return None
+    return tools.fusion.thresholds.get(system)
 
 
 # Any: langgraph's compiled graph has four type parameters that say nothing here.

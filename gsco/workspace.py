@@ -14,7 +14,8 @@ W/tasks/<task>/task.toml         the card: labels and words, for a person to edi
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write bytes as `write_text` writes text."""
-    try:
+    with writing(path.name):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -51,9 +52,20 @@ def write_bytes(path: Path, data: bytes) -> None:
         except OSError:
             Path(partial).unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Say what could not be written where the disk is full or the folder refuses.
+
+    Raises:
+        WorkspaceError: instead of the OSError.
+    """
+    try:
+        yield
     except OSError as error:
         raise WorkspaceError(
-            f"Cannot write {path.name!r}: {error.strerror}. Free some space or choose another "
+            f"Cannot write {what!r}: {error.strerror or error}. Free some space or choose another "
             "`--workspace`; what was written before is unharmed."
         ) from error
 

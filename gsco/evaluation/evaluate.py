@@ -1,6 +1,7 @@
 """Run systems over the same cases of a data set and measure them."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +11,10 @@ from gsco.errors import DataError
 from gsco.evaluation.metrics import Answers, Row, measure, resamples
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from gsco.agent import GSCo
-    from gsco.datasets import Dataset, Split
+    from gsco.datasets import Dataset, Record, Split
     from gsco.prompts import Style
 
 Progress = Callable[[str, int, int], None]
@@ -68,7 +71,7 @@ def evaluate(
         said: list[Diagnosis] = []
         for start in range(0, len(records), CHUNK):
             cases = [
-                Case(images=(r.open(),), task=task, id=r.id, patient=r.patient)
+                Case(images=(_image(r),), task=task, id=r.id, patient=r.patient)
                 for r in records[start : start + CHUNK]
             ]
             said += agent.diagnose_many(cases, system, style=style)
@@ -87,6 +90,11 @@ def evaluate(
         )
         for system, found in answers.items()
     ]
+
+
+def _image(record: "Record") -> "Path | Image":
+    """Return the file where there is one: a damaged one is then a failure, not the end."""
+    return record.source if isinstance(record.source, Path) else record.open()
 
 
 def _answers(said: Sequence[Diagnosis], texts: Sequence[str], multi: bool) -> Answers:

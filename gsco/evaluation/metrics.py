@@ -103,7 +103,8 @@ def measure(
     baseline: Answers | None = None,
 ) -> Row:
     """Measure one system; `baseline` is the system to subtract, on the same cases."""
-    chosen, shown = answers.chosen, answers.probabilities
+    chosen, shown = _chosen(answers, targets), answers.probabilities
+    before = None if baseline is None else _chosen(baseline, targets)
     notes: list[str] = []
     whole = np.arange(len(targets))
     complete: NDArray[np.bool_] = np.asarray(~np.isnan(shown).any(axis=1))
@@ -126,9 +127,9 @@ def measure(
         return macro_f1(chosen[rows], targets[rows])
 
     def gain(rows: NDArray[np.int64]) -> float | None:
-        if baseline is None:
+        if before is None:
             return None
-        return balanced(rows) - balanced_accuracy(baseline.chosen[rows], targets[rows])
+        return balanced(rows) - balanced_accuracy(before[rows], targets[rows])
 
     if area(whole) is None:
         notes.append("auc: a class is absent, or no case has probabilities")
@@ -155,6 +156,14 @@ def measure(
         balanced_accuracy_gain_interval=interval(gain, draws),
         notes=tuple(notes),
     )
+
+
+def _chosen(answers: Answers, targets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the answers; one that is missing of a multi-label task is wrong about every label."""
+    if targets.ndim == 1:
+        return answers.chosen
+    missing = np.asarray(np.isnan(answers.probabilities).any(axis=1))
+    return np.where(missing[:, None], 1 - targets, answers.chosen)
 
 
 def _sure(found: Interval | None) -> Interval:
