@@ -1,0 +1,233 @@
+"""The command line: what it prints, and how it fails."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gsco import cli
+from gsco.case import SYSTEMS
+
+COMMANDS = (
+    ("diagnose",),
+    ("construct",),
+    ("evaluate",),
+    ("tasks",),
+    ("specialists",),
+    ("demo",),
+    ("index", "info"),
+    ("index", "build"),
+    ("index", "add"),
+    ("index", "remove"),
+)
+KEYS = {
+    *("version", "case", "task", "system", "answer", "probabilities", "prediction_set"),
+    *("coverage", "review", "review_reasons", "opinions", "neighbours", "reading", "in_domain"),
+    *("familiarity", "dropped_neighbours", "changed_by", "failures", "seconds", "provenance"),
+    "notice",
+}
+Printed = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start in an empty folder, with a terminal wide enough."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "dumb")
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """Run `gsco` as the console script does and return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["gsco", *map(str, words)])
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_help_and_import_load_no_heavy_library() -> None:
+    code = (
+        "import sys, gsco\n"
+        "from gsco import cli\n"
+        "sys.argv = ['gsco', '--help']\n"
+        "try:\n"
+        "    cli.main()\n"
+        "except SystemExit as stop:\n"
+        "    assert not stop.code\n"
+        "heavy = {'torch', 'timm', 'transformers', 'faiss', 'langgraph', 'sklearn', 'openai'}\n"
+        "print('heavy:', sorted(heavy & set(sys.modules)))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "heavy: []" in ran.stdout
+    assert "not a medical device" in " ".join(ran.stdout.split())
+
+
+def test_the_version_comes_with_the_notice(
+    monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    assert run(monkeypatch, "--version") == 0
+    assert "gsco 0." in (out := capsys.readouterr().out)
+    assert "Research software, not a medical device" in out
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    assert run(monkeypatch, *command, "--help") == 0
+    assert "Usage:" in capsys.readouterr().out
+
+
+def test_a_diagnosis_is_printed_as_json(
+    workspace: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    image = data / "test-00.png"
+    words = ("diagnose", image, "-t", "spots", "-w", workspace, "--system", "stack", "--json")
+    assert run(monkeypatch, *words) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert set(made) == KEYS
+    assert made["version"] == 1
+    assert sum(made["probabilities"].values()) == pytest.approx(1)
+    assert len(made["opinions"]) == 3
+    assert run(monkeypatch, *words, data / "test-01.png") == 0
+    assert len(json.loads(capsys.readouterr().out)) == 2
+
+
+def test_a_diagnosis_is_shown_to_people(
+    workspace: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    image = data / "test-00.png"
+    assert (
+        run(monkeypatch, "diagnose", image, "-t", "spots", "-w", workspace, "--system", "stack")
+        == 0
+    )
+    out = capsys.readouterr().out
+    for words in ("test-00.png", "answer:", "specialist vit-tiny:", "neighbours:", "not a medical"):
+        assert words in out
+
+
+def test_an_evaluation_is_a_list_of_rows(
+    workspace: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    chosen = "specialist,neighbours"
+    words = ("evaluate", "-t", "spots", "-d", data, "-w", workspace, "--system", chosen)
+    assert run(monkeypatch, *words, "--limit", 10, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["system"] for row in rows] == ["specialist", "neighbours"]
+    for row in rows:
+        assert row["n"] == 10
+        assert {"accuracy", "auc", "ece", "failures", "balanced_accuracy_interval"} <= set(row)
+    assert run(monkeypatch, *words, "--limit", 10) == 0
+    assert "neighbours" in capsys.readouterr().out
+
+
+def test_tasks_and_specialists_are_listed(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    assert run(monkeypatch, "tasks", "-w", workspace, "--json") == 0
+    tasks = {t["id"]: t for t in json.loads(capsys.readouterr().out)["tasks"]}
+    assert tasks["spots"]["constructed"] is True
+    assert tasks["pneumonia-cxr"]["constructed"] is False
+    assert run(monkeypatch, "specialists", "-w", workspace, "--json") == 0
+    listed = json.loads(capsys.readouterr().out)["specialists"]
+    assert len(listed) == 3
+    assert run(monkeypatch, "specialists", "--backbones") == 0
+    assert "vit-tiny" in capsys.readouterr().out
+
+
+def test_the_index_is_described_and_changed(
+    own_workspace: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    where = ("-t", "spots", "-w", own_workspace)
+
+    def count() -> int:
+        assert run(monkeypatch, "index", "info", *where, "--json") == 0
+        return int(json.loads(capsys.readouterr().out)["index"]["count"])
+
+    assert count() == 40
+    assert run(monkeypatch, "index", "remove", "train-00.png", *where) == 0
+    assert "now 39 cases, 1 removed" in capsys.readouterr().out
+    assert run(monkeypatch, "index", "add", *where, "-d", data) == 0
+    assert "now 40 cases" in capsys.readouterr().out
+    assert run(monkeypatch, "index", "build", *where, "-d", data) == 0
+    assert "40 cases indexed, 0 dropped" in capsys.readouterr().out
+    assert count() == 40
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("diagnose {image} -t spot -w {w} --system stack", "Did you mean 'spots'"),
+        ("diagnose {image} -t spots -w {w} --system stak", "Did you mean 'stack'"),
+        ("diagnose {image} -t spots -w {w} --style papr", "Did you mean 'paper'"),
+        ("diagnose none.png -t spots -w {w} --system stack", "Cannot read image 'none.png'"),
+        ("diagnose {csv} -t spots -w {w} --system stack", "is not an image"),
+        ("diagnose {image} -t spots -w nowhere", "is not a workspace"),
+        ("evaluate -t spots -w {w} -d nowhere", "There is no folder or file 'nowhere'"),
+        ("evaluate -t spots -w {w} -d {data} --split tset", "Did you mean 'test'"),
+        ("evaluate -t spots -w {w} -d {data} --system all,none", "Unknown system 'all'"),
+        ("construct spots -d {data} --backbone resnet81-small", "Unknown backbone"),
+        ("construct spots -d {data} --recipe papr", "Did you mean 'paper'"),
+        ("construct ../spots -d {data} --no-generalist", "cannot name a folder"),
+        ("construct spots -d nowhere --no-generalist", "There is no folder or file"),
+        ("construct spots -d {data} --no-generalist --coverage 0.99", "at least 99 validation"),
+        (
+            "construct spots -d {data} --card none.toml --no-generalist",
+            "'none.toml' cannot be read",
+        ),
+        ("specialists -t spot -w {w}", "Did you mean 'spots'"),
+        ("index info -t spot -w {w}", "Did you mean 'spots'"),
+        ("index remove train-00.png -t spots -w nowhere", "is not a workspace"),
+    ],
+)
+def test_what_cannot_be_right_is_a_sentence_and_exit_code_2(
+    words: str,
+    said: str,
+    workspace: Path,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Printed,
+) -> None:
+    places = {
+        "{w}": str(workspace),
+        "{data}": str(data),
+        "{image}": str(data / "test-00.png"),
+        "{csv}": str(data / "manifest.csv"),
+    }
+    asked = words.split()
+    for name, place in places.items():
+        asked = [word.replace(name, place) for word in asked]
+    assert run(monkeypatch, *asked) == 2
+    printed = capsys.readouterr()
+    assert printed.err.count("gsco: ") == 1
+    assert said in printed.err
+    assert "Traceback" not in printed.err
+    assert printed.out == ""
+
+
+def test_a_full_disk_is_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cli, "app", full)
+    assert run(monkeypatch) == 2
+    assert capsys.readouterr().err.startswith("gsco: The disk is full.")
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong() -> None:
+        raise ValueError("ours")
+
+    monkeypatch.setattr(cli, "app", wrong)
+    with pytest.raises(ValueError, match="ours"):
+        run(monkeypatch)
+
+
+def test_the_help_names_every_system(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
+    assert run(monkeypatch, "diagnose", "--help") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert all(system in out for system in SYSTEMS)

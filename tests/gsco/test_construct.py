@@ -1,0 +1,268 @@
+"""Construction: whole, repeatable, and going on where a kill or a full disk stopped it."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from gsco.agent import GSCo
+from gsco.case import Case
+from gsco.construct import Outcome, Plan, construct
+from gsco.datasets import Dataset, read_dataset
+from gsco.errors import DataError, FusionError, UsageError, WorkspaceError
+from gsco.generalist.scripted import ScriptedGeneralist
+from gsco.settings import Settings
+from gsco.task import Task
+from gsco.workspace import TaskFolder, open_task
+from retrieval import CaseIndex, fingerprint, hamming
+from retrieval.guard import NEAR_DUPLICATE
+from specialists.embedder import NAME, independent_embedder
+
+STAGES = (
+    "after the first specialist",
+    "while training the second",
+    "while saving the index",
+    "while fitting",
+    "before the end",
+)
+SECOND = "train mobilenetv3-small"
+SMALL = Plan(backbones=("resnet18-small",))
+
+
+def times(folder: Path) -> dict[str, int]:
+    found = (p for p in folder.rglob("*") if p.is_file() and p.name != ".lock")
+    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in found}
+
+
+def index_of(folder: Path) -> CaseIndex:
+    weights = independent_embedder().weights_hash
+    return CaseIndex.load(folder / "index", embedder=NAME, embedder_hash=weights)
+
+
+def test_construction_writes_everything_and_cleans_up(constructed: Outcome) -> None:
+    folder = constructed.folder
+    for name in ("mobilenetv3-small", "vit-tiny", "resnet18-small"):
+        assert (folder / "specialists" / name / "card.toml").is_file()
+        assert (folder / "specialists" / name / "weights.safetensors").is_file()
+    for file in ("task.toml", "data.json", "voices.npz", "fusion.json", "done.json"):
+        assert (folder / file).is_file(), file
+    assert (folder / "index" / "manifest.json").is_file()
+    assert (folder / "report" / "report.md").is_file()
+    assert (folder / "report" / "reliability.png").is_file()
+    assert not (folder / "build").exists()
+    assert not [p for p in folder.rglob("*") if "partial" in p.name or p.suffix == ".tmp"]
+    assert constructed.trained == ("mobilenetv3-small", "vit-tiny", "resnet18-small")
+
+
+def test_the_index_holds_no_image(constructed: Outcome) -> None:
+    assert not [p for p in constructed.folder.rglob("*.png") if p.parent.name != "report"]
+    data = json.loads((constructed.folder / "data.json").read_text())
+    assert data["trained_on"] == 40
+    assert data["counts"]["val"] == {"red spot": 15, "blue spot": 15}
+
+
+def test_the_report_says_what_validation_showed(constructed: Outcome) -> None:
+    page = (constructed.folder / "report" / "report.md").read_text()
+    assert "not a medical device" in page
+    assert "30 validation cases" in page
+    assert "| vit-tiny |" in page
+
+
+def test_a_second_run_does_nothing(
+    constructed: Outcome,
+    workspace: Path,
+    dataset: Dataset,
+    plan: Plan,
+    generalist: ScriptedGeneralist,
+) -> None:
+    before = times(workspace)
+    again = construct(dataset, workspace, "spots", plan, generalist=generalist)
+    assert again.nothing_to_do
+    assert times(workspace) == before
+    assert generalist.asked == []
+
+
+def test_index_training_and_test_cases_never_overlap(
+    constructed: Outcome, dataset: Dataset
+) -> None:
+    entries = index_of(constructed.folder).entries
+    held_out = [r for r in dataset.records if r.split != "train"]
+    assert {e.id for e in entries} <= {r.id for r in dataset.split("train")}
+    assert not {e.patient for e in entries} & {r.patient for r in held_out}
+    prints = [fingerprint(record.open()) for record in held_out]
+    assert not {e.content_hash for e in entries} & {p.content_hash for p in prints}
+    nearest = min(hamming(e.perceptual_hash, p.perceptual_hash) for e in entries for p in prints)
+    assert nearest > NEAR_DUPLICATE
+
+
+@pytest.mark.slow
+def test_a_near_duplicate_of_a_test_image_is_dropped_and_counted(
+    own_data: Path, task: Task, tmp_path: Path
+) -> None:
+    with Image.open(own_data / "test-00.png") as image:
+        image.resize((60, 60)).save(own_data / "train-00.png")
+    said: list[str] = []
+    found = read_dataset(own_data, task)
+    done = construct(found, tmp_path / "w", "spots", SMALL, say=said.append)
+    assert done.dropped == 1
+    assert any(text.startswith("1 training cases look like") for text in said)
+    assert "train-00.png" not in index_of(done.folder)
+    assert json.loads((done.folder / "data.json").read_text())["near_duplicates_dropped"] == 1
+    assert "1 near-duplicates" in (done.folder / "report" / "report.md").read_text()
+
+
+def test_one_patient_in_two_splits_is_refused(own_data: Path, task: Task) -> None:
+    manifest = own_data / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace(",test-4\n", ",train-4\n"))
+    with pytest.raises(DataError, match="one patient stand in two splits"):
+        read_dataset(own_data, task)
+
+
+@pytest.mark.slow
+def test_changed_data_are_learnt_anew_and_strangers_go(
+    own_workspace: Path, own_data: Path, task: Task, generalist: ScriptedGeneralist
+) -> None:
+    manifest = own_data / "manifest.csv"
+    manifest.write_text(
+        manifest.read_text().replace("train-01.png,train,blue", "train-01.png,train,red")
+    )
+    said: list[str] = []
+    found = read_dataset(own_data, task)
+    done = construct(found, own_workspace, "spots", SMALL, generalist=generalist, say=said.append)
+    assert done.trained == ("resnet18-small",)
+    assert TaskFolder(own_workspace, "spots").specialists() == ["resnet18-small"]
+    assert "Specialist 'vit-tiny' was trained on other data; removed." in said
+    # The ids are the same as before, the label is not.
+    assert index_of(done.folder)["train-01.png"].labels == ("red spot",)
+
+
+@pytest.mark.parametrize("lost", ["vectors", "fusion", "done"])
+def test_a_damaged_part_is_made_again_without_training(
+    own_workspace: Path, dataset: Dataset, plan: Plan, generalist: ScriptedGeneralist, lost: str
+) -> None:
+    folder = own_workspace / "tasks" / "spots"
+    if lost == "vectors":
+        next((folder / "index").glob("vectors-*")).unlink()
+    else:
+        (folder / f"{lost}.json").write_text("{")
+    done = construct(dataset, own_workspace, "spots", plan, generalist=generalist)
+    assert not done.nothing_to_do
+    assert done.trained == ()
+    assert len(index_of(folder)) == 40
+    assert json.loads((folder / "done.json").read_text())["key"]
+
+
+def test_the_name_of_the_card_given_does_not_matter_to_a_second_run(
+    own_workspace: Path, dataset: Dataset, plan: Plan, generalist: ScriptedGeneralist
+) -> None:
+    renamed = replace(dataset, task=replace(dataset.task, id="another"))
+    assert construct(renamed, own_workspace, "spots", plan, generalist=generalist).nothing_to_do
+
+
+@pytest.mark.parametrize("name", ["../spots", "", "Two Words", "a/b"])
+def test_a_name_that_is_no_folder_is_refused(dataset: Dataset, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="cannot name a folder"):
+        construct(dataset, tmp_path / "w", name, SMALL)
+    assert not (tmp_path / "w").exists()
+
+
+def test_too_few_validation_cases_are_refused_before_training(
+    own_workspace: Path, dataset: Dataset
+) -> None:
+    before = times(own_workspace)
+    with pytest.raises(FusionError, match="need at least 99 validation cases; there are 30"):
+        construct(dataset, own_workspace, "spots", replace(SMALL, coverage=0.99))
+    assert times(own_workspace) == before
+    assert open_task(own_workspace, "spots").is_done
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_data_without_a_part_are_refused(dataset: Dataset, tmp_path: Path, split: str) -> None:
+    less = replace(dataset, records=tuple(r for r in dataset.records if r.split != split))
+    with pytest.raises(DataError, match="no training or no validation"):
+        construct(less, tmp_path / "w", "spots", SMALL)
+
+
+def test_a_full_disk_is_a_sentence_and_loses_nothing(
+    own_workspace: Path,
+    dataset: Dataset,
+    generalist: ScriptedGeneralist,
+    monkeypatch: pytest.MonkeyPatch,
+    plan: Plan,
+) -> None:
+    folder = own_workspace / "tasks" / "spots"
+    whole = {k: v for k, v in times(folder).items() if k.startswith(("specialists", "index"))}
+    later = replace(plan, coverage=0.8)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(WorkspaceError, match=r"No space left on device\. Free some space"):
+            construct(dataset, own_workspace, "spots", later, generalist=generalist)
+    after = times(folder)
+    assert {k: after.get(k) for k in whole} == whole
+    assert not [name for name in after if "/." in f"/{name}"]
+    done = construct(dataset, own_workspace, "spots", later, generalist=generalist)
+    assert done.trained == ()
+    assert TaskFolder(own_workspace, "spots").read_fusion().coverage == 0.8
+
+
+def test_a_folder_that_refuses_is_a_sentence(dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkspaceError, match="Cannot write 'spots'"):
+        construct(dataset, tmp_path / "file", "spots", SMALL)
+
+
+@pytest.mark.slow
+def test_a_construction_killed_at_every_stage_goes_on_and_keeps_what_was_whole(
+    data: Path, tmp_path: Path
+) -> None:
+    workspace = tmp_path / "workspace"
+    folder = workspace / "tasks" / "spots"
+    script = Path(__file__).with_name("dying_construction.py")
+    kept: dict[str, int] = {}
+    for stage in STAGES:
+        ran = subprocess.run(
+            [sys.executable, str(script), str(data), str(workspace), stage],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert ran.stdout.strip() == f"{stage}|{int(signal.SIGKILL)}", ran.stderr
+        with pytest.raises(WorkspaceError, match=r"is not complete.*goes on where it stopped"):
+            open_task(workspace, "spots")
+        now = times(folder)
+        assert {k: now[k] for k in kept} == kept
+        kept = {k: v for k, v in now.items() if is_whole(folder, k)}
+    told = [line.split("|") for line in (tmp_path / "told.txt").read_text().splitlines()]
+    second = [done for stage, step, done in told if (stage, step) == (STAGES[2], SECOND)]
+    # The first of its two epochs was stored before the kill.
+    assert second == ["2"]
+    assert {stage for stage, step, _ in told if step == SECOND} <= {STAGES[1], STAGES[2]}
+    assert [s for s, step, _ in told if step == "train resnet18-small"] == [STAGES[0]] * 2
+    plan = Plan(backbones=("resnet18-small", "mobilenetv3-small"))
+    done = construct(read_dataset(data), workspace, "spots", plan)
+    assert done.trained == ()
+    now = times(folder)
+    assert {k: now[k] for k in kept} == kept
+    agent = GSCo.open(workspace, settings=Settings())
+    made = agent.diagnose(Case(images=(data / "test-00.png",), task="spots"), "stack")
+    assert made.failures == ()
+    assert made.answer in ("red spot", "blue spot")
+
+
+def is_whole(folder: Path, name: str) -> bool:
+    """Whether a file belongs to a specialist or an index that is complete."""
+    if name.startswith("specialists"):
+        return (folder / name).with_name("card.toml").exists()
+    return name.startswith("index/") and (folder / "index" / "manifest.json").exists()

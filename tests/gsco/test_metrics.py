@@ -1,0 +1,159 @@
+"""Metrics: as scikit-learn has them, with intervals that hold the truth."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    f1_score,
+    roc_auc_score,
+)
+
+from gsco.agent import GSCo
+from gsco.datasets import Dataset
+from gsco.errors import DataError
+from gsco.evaluation.evaluate import evaluate
+from gsco.evaluation.metrics import Answers, interval, macro_f1, measure, resamples
+
+LABELS = ("a", "b", "c")
+
+
+def answers_of(
+    shown: NDArray[np.float64], sets: list[tuple[str, ...] | None] | None = None
+) -> Answers:
+    missing = np.isnan(shown).any(axis=1)
+    chosen = np.where(missing, -1, np.nan_to_num(shown, nan=0).argmax(axis=1))
+    return Answers(
+        chosen.astype(np.int64), shown, sets or [None] * len(shown), np.zeros(len(shown), bool)
+    )
+
+
+@pytest.fixture
+def said() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    generator = np.random.default_rng(0)
+    targets = generator.integers(3, size=120)
+    scores = generator.normal(size=(120, 3)) + 1.2 * np.eye(3)[targets]
+    shown = np.exp(scores)
+    return shown / shown.sum(axis=1, keepdims=True), targets
+
+
+def test_the_metrics_are_those_of_scikit_learn(
+    said: tuple[NDArray[np.float64], NDArray[np.int64]],
+) -> None:
+    shown, targets = said
+    row = measure("t", "stack", answers_of(shown), targets, LABELS, [np.arange(120)])
+    chosen = shown.argmax(axis=1)
+    assert row.accuracy == pytest.approx(accuracy_score(targets, chosen))
+    assert row.balanced_accuracy == pytest.approx(balanced_accuracy_score(targets, chosen))
+    assert row.macro_f1 == pytest.approx(f1_score(targets, chosen, average="macro"))
+    area = roc_auc_score(targets, shown, multi_class="ovr", average="macro")
+    assert row.auc == pytest.approx(area)
+    assert (row.n, row.failures, row.notes) == (120, 0, ())
+
+
+def test_a_missing_answer_is_wrong_and_counted(
+    said: tuple[NDArray[np.float64], NDArray[np.int64]],
+) -> None:
+    shown, targets = said
+    right = (shown.argmax(axis=1) == targets).sum()
+    lost = int(np.flatnonzero(shown.argmax(axis=1) == targets)[0])
+    shown[lost] = np.nan
+    row = measure("t", "gsco", answers_of(shown), targets, LABELS, [np.arange(120)])
+    assert row.failures == 1
+    assert row.accuracy == pytest.approx((right - 1) / 120)
+    assert row.auc is not None
+
+
+def test_a_missing_answer_to_a_multi_label_case_is_wrong_about_every_label() -> None:
+    targets = np.array([[0, 0], [1, 0]])
+    shown = np.array([[np.nan, np.nan], [0.9, 0.1]])
+    found = Answers(np.array([[0, 0], [1, 0]]), shown, [None, None], np.zeros(2, bool))
+    row = measure("t", "gsco", found, targets, ("a", "b"), [np.arange(2)])
+    assert row.accuracy == 0.5
+    assert row.failures == 1
+
+
+def test_an_area_that_cannot_be_had_is_none_and_says_why() -> None:
+    shown = np.array([[0.6, 0.4], [0.7, 0.3]])
+    row = measure("t", "stack", answers_of(shown), np.array([0, 0]), ("a", "b"), [np.arange(2)])
+    assert row.auc is None
+    assert row.auc_interval is None
+    assert row.notes == ("auc: a class is absent, or no case has probabilities",)
+
+
+def test_sets_are_measured_by_coverage_and_size() -> None:
+    shown = np.array([[0.6, 0.4], [0.7, 0.3], [0.2, 0.8]])
+    found = answers_of(shown, [("a",), ("a", "b"), ("a",)])
+    row = measure("t", "stack", found, np.array([0, 1, 1]), ("a", "b"), [np.arange(3)])
+    assert row.set_coverage == pytest.approx(2 / 3)
+    assert row.set_size == pytest.approx(4 / 3)
+
+
+def test_the_gain_is_paired_with_the_baseline(
+    said: tuple[NDArray[np.float64], NDArray[np.int64]],
+) -> None:
+    shown, targets = said
+    draws = resamples([str(i) for i in range(120)], 200, 0)
+    same = measure("t", "x", answers_of(shown), targets, LABELS, draws, answers_of(shown))
+    assert same.balanced_accuracy_gain == 0
+    assert same.balanced_accuracy_gain_interval == (0, 0)
+
+
+def test_bootstrap_intervals_hold_the_truth_about_as_often_as_they_should() -> None:
+    held = 0
+    for seed in range(200):
+        right = np.random.default_rng(seed).random(80) < 0.7
+        draws = resamples([str(i) for i in range(80)], 300, seed)
+        low, high = interval(lambda rows, right=right: float(right[rows].mean()), draws) or (1, 0)
+        held += low <= 0.7 <= high
+    assert 0.89 <= held / 200 <= 0.985
+
+
+def test_the_bootstrap_draws_all_images_of_a_patient_together() -> None:
+    groups = ["p", "q", "p", "r", "q", "p"]
+    for rows in resamples(groups, 50, 0):
+        counts = np.bincount(rows, minlength=6)
+        assert counts[0] == counts[2] == counts[5]
+        assert counts[1] == counts[4]
+        assert counts[0] + counts[1] + counts[3] == 3
+
+
+def test_patients_of_many_images_make_the_interval_wider() -> None:
+    right = np.repeat(np.random.default_rng(0).random(20) < 0.7, 10)
+    alone = resamples([str(i) for i in range(200)], 500, 0)
+    together = resamples([str(i // 10) for i in range(200)], 500, 0)
+    widths = []
+    for draws in (alone, together):
+        low, high = interval(lambda rows: float(right[rows].mean()), draws) or (0, 0)
+        widths.append(high - low)
+    assert widths[1] > 2 * widths[0]
+
+
+def test_f1_leaves_out_classes_that_do_not_occur() -> None:
+    assert macro_f1(np.array([0, 2]), np.array([0, 0])) == pytest.approx(2 / 3)
+
+
+def test_evaluation_gives_one_row_a_system_on_the_same_cases(agent: GSCo, dataset: Dataset) -> None:
+    systems = ("specialist", "neighbours", "gsco-fused")
+    rows = evaluate(agent, dataset, "spots", systems, resampled=50)
+    assert [row.system for row in rows] == list(systems)
+    assert {row.n for row in rows} == {20}
+    assert [row.balanced_accuracy_gain is None for row in rows] == [True, False, False]
+    for row in rows:
+        low, high = row.accuracy_interval
+        assert low <= row.accuracy <= high
+    few = evaluate(agent, dataset, "spots", ["neighbours"], limit=5, resampled=5)
+    assert few[0].n == 5
+
+
+def test_data_of_other_labels_are_refused(agent: GSCo, dataset: Dataset) -> None:
+    from dataclasses import replace
+
+    strange = replace(
+        dataset, records=tuple(replace(r, label="green spot") for r in dataset.records)
+    )
+    with pytest.raises(DataError, match=r"'green spot'.* are not in task 'spots'"):
+        evaluate(agent, strange, "spots", ["stack"])
+    with pytest.raises(DataError, match="has no 'test' cases"):
+        evaluate(agent, replace(dataset, records=()), "spots", ["stack"])
