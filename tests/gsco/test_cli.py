@@ -110,6 +110,7 @@ def test_a_diagnosis_is_shown_to_people(
         assert words in out
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_a_list_of_rows(
     workspace: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
 ) -> None:

@@ -157,3 +157,11 @@ def test_data_of_other_labels_are_refused(agent: GSCo, dataset: Dataset) -> None
         evaluate(agent, strange, "spots", ["stack"])
     with pytest.raises(DataError, match="has no 'test' cases"):
         evaluate(agent, replace(dataset, records=()), "spots", ["stack"])
+
+
+def test_f1_of_several_labels_is_that_of_scikit_learn() -> None:
+    generator = np.random.default_rng(3)
+    answers, targets = (generator.integers(2, size=(40, 4)) for _ in range(2))
+    targets[:, 3] = answers[:, 3] = 0
+    expected = f1_score(targets, answers, average="macro", zero_division=0)
+    assert macro_f1(answers, targets) == pytest.approx(expected)
