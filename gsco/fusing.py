@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 RECALLED = 10
 """Neighbours recalled while fitting: the published k."""
-READ_AT_MOST = 200
+READ_AT_MOST = 100
 """Validation cases that the generalist reads for its calibration."""
 READ_AT_LEAST = 10
 """Readings that can be understood, without which a temperature would be noise."""

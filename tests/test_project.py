@@ -18,7 +18,7 @@ STARTER_TASKS = sorted(tasks_of(starter()))
 
 
 def test_the_starter_workspace_holds_the_promised_tasks() -> None:
-    assert {"pneumonia-cxr", "breast-ultrasound", "brain-mri", "modality"} <= set(STARTER_TASKS)
+    assert {"pneumonia-cxr", "breast-ultrasound", "modality"} <= set(STARTER_TASKS)
 
 
 @pytest.mark.parametrize("task", STARTER_TASKS)
