@@ -45,9 +45,7 @@ def test_prediction_sets_hold_the_truth_about_as_often_as_promised() -> None:
         shown, targets = simulated(160, 1.0, seed)
         bound = fusion.threshold(shown[:60], targets[:60], 0.9)
         sets = [fusion.prediction_set(row, ("a", "b", "c"), bound) for row in shown[60:]]
-        held.append(
-            np.mean(["abc"[t] in kept for t, kept in zip(targets[60:], sets, strict=True)])
-        )
+        held.append(np.mean(["abc"[t] in kept for t, kept in zip(targets[60:], sets, strict=True)]))
     # The expectation is 55/61 = 0.902; the mean of 200 runs scatters by about 0.004.
     assert 0.885 < np.mean(held) < 0.92
 

@@ -1,0 +1,156 @@
+import asyncio
+import functools
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from gsco.errors import GeneralistError
+from gsco.generalist.embedded import EmbeddedGeneralist
+from gsco.generalist.tiny import FOLDER
+from gsco.prompts import Form, Prompt, build_prompt
+from gsco.task import Label, Task, task_named
+from retrieval import Neighbour
+from specialists import Opinion
+
+CHEST = task_named("pneumonia-cxr")
+
+
+@functools.cache
+def tiny() -> EmbeddedGeneralist:
+    torch.set_num_threads(1)
+    return EmbeddedGeneralist()
+
+
+def picture(seed: int) -> Image.Image:
+    image = Image.new("RGB", (90, 70), (seed * 37 % 200, seed * 91 % 200, seed * 53 % 200))
+    ImageDraw.Draw(image).ellipse((10 + seed, 10, 50, 60 - seed), fill=(230, 230, 230))
+    return image
+
+
+def prompt(
+    task: Task = CHEST, seed: int = 1, form: Form = "label", opinions: tuple[Opinion, ...] = ()
+) -> Prompt:
+    return build_prompt(task, images=[picture(seed)], answer_form=form, opinions=opinions)
+
+
+def opinion(task: Task, label: str, name: str = "resnet18") -> Opinion:
+    rest = 0.04 / (len(task.texts) - 1)
+    chances = tuple(0.96 if text == label else rest for text in task.texts)
+    return Opinion(name, task.texts, chances, reliability=0.95)
+
+
+@pytest.mark.parametrize("form", ["label", "letter"])
+@pytest.mark.parametrize("name", ["pneumonia-cxr", "brain-mri", "dermoscopy", "breast-ultrasound"])
+def test_probabilities_of_all_labels_sum_to_one(name: str, form: Form) -> None:
+    task = task_named(name)
+    (reading,) = tiny().read([prompt(task, form=form)])
+    assert set(reading.probabilities) == set(task.texts)
+    assert sum(reading.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert reading.answer == max(task.texts, key=lambda text: reading.probabilities[text])
+    assert reading.model == "gsco-tiny"
+
+
+def test_another_image_changes_the_reading() -> None:
+    seen = [reading.probabilities["normal"] for reading in tiny().read([prompt(), prompt(seed=9)])]
+    assert abs(seen[0] - seen[1]) > 0.01
+
+
+@pytest.mark.parametrize("name", ["pneumonia-cxr", "brain-mri", "white-cells"])
+def test_reliable_evidence_raises_its_label(name: str) -> None:
+    task = task_named(name)
+    for label in task.texts:
+        names = ("resnet18", "densenet121", "vit-tiny")
+        told = tuple(opinion(task, label, name) for name in names)
+        plain, shown = tiny().read([prompt(task), prompt(task, opinions=told)])
+        assert shown.probabilities[label] > plain.probabilities[label]
+
+
+def test_neighbours_are_heard() -> None:
+    def near(label: str) -> Prompt:
+        cases = tuple(Neighbour(str(i), (label,), 0.95) for i in range(5))
+        return build_prompt(CHEST, images=[picture(1)], neighbours=cases, answer_form="label")
+
+    normal, ill = tiny().read([near("normal"), near("pneumonia")])
+    assert normal.probabilities["normal"] > ill.probabilities["normal"] + 0.1
+
+
+def test_a_batch_says_the_same_as_one_by_one() -> None:
+    prompts = [
+        prompt(),
+        prompt(task_named("dermoscopy"), seed=3),
+        prompt(task_named("brain-mri"), seed=5, form="letter"),
+        prompt(seed=7, opinions=(opinion(CHEST, "normal"),)),
+    ] * 5
+    together = tiny().read(prompts)
+    for one, reading in zip(prompts, together, strict=True):
+        (alone,) = tiny().read([one])
+        assert alone.probabilities == pytest.approx(dict(reading.probabilities), abs=1e-4)
+
+
+def test_labels_that_begin_alike_part_where_one_ends() -> None:
+    task = Task(
+        id="x",
+        title="x",
+        kind="single",
+        labels=(Label("no"), Label("no tumour"), Label("no tumour, but a cyst")),
+        modality="brain MRI",
+        stem=task_named("brain-mri").stem,
+    )
+    (reading,) = tiny().read([prompt(task)])
+    assert sum(reading.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert min(reading.probabilities.values()) > 0
+
+
+def test_the_constrained_reading_is_the_models_own_next_token() -> None:
+    generalist = tiny()
+    asked = prompt(form="letter")
+    (reading,) = generalist.read([asked], permutations=1)
+    with torch.inference_mode():
+        logits = generalist._model(**generalist._inputs([asked])).logits[0, -1].float()
+    letters = [generalist._tokenizer(letter).input_ids[-1] for letter in "AB"]
+    expected = logits[letters].softmax(0).tolist()
+    assert list(reading.probabilities.values()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_multi_label_task_gets_a_probability_for_each_label() -> None:
+    task = Task(
+        id="x",
+        title="x",
+        kind="multi",
+        labels=(Label("no finding"), Label("effusion"), Label("edema")),
+        modality="chest X-ray",
+        stem=CHEST.stem,
+        no_finding="no finding",
+    )
+    (reading,) = tiny().read([prompt(task)])
+    assert set(reading.probabilities) == set(task.texts)
+    assert all(0 < chance < 1 for chance in reading.probabilities.values())
+
+
+def test_reading_in_a_loop_says_the_same() -> None:
+    assert asyncio.run(tiny().aread([prompt()])) == tiny().read([prompt()])
+
+
+def test_writing_streams_pieces_of_text() -> None:
+    pieces = list(tiny().write(prompt(), longest=8))
+    assert all(isinstance(piece, str) for piece in pieces)
+    assert "<|" not in "".join(pieces)
+
+
+def test_a_prompt_longer_than_the_model_reads_is_refused_with_the_way_out() -> None:
+    many = tuple(opinion(CHEST, "normal", f"specialist number {i}") for i in range(80))
+    with pytest.raises(GeneralistError, match=r"reads 1024\. Recall fewer neighbours"):
+        tiny().read([prompt(opinions=many)])
+
+
+def test_a_folder_without_a_model_is_refused_with_what_else_may_be_given(tmp_path: Path) -> None:
+    with pytest.raises(GeneralistError, match=r"No generalist can be loaded.*hub id"):
+        EmbeddedGeneralist(tmp_path)
+
+
+def test_the_shipped_model_is_small_and_holds_no_code() -> None:
+    files = [path for path in FOLDER.iterdir() if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 8_000_000
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".jinja", ".md"}
