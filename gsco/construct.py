@@ -142,7 +142,7 @@ def _construct(
         for backbone in plan.backbones
         if _specialist(folder, dataset, backbone_named(backbone), training, plan, progress)
     ]
-    fusing.index(folder, training, entries, plan.index_with, dataset.name, progress)
+    fusing.index(folder, training, entries, plan.index_with, progress)
     validation = dataset.split("val")
     fusing.fit(folder, dataset.task, validation, entries, plan.coverage, generalist, progress)
     from gsco import report

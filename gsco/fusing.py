@@ -55,10 +55,9 @@ def index(
     training: Sequence[Record],
     entries: Mapping[str, Entry],
     index_with: str,
-    data: str,
     progress: "Progress",
 ) -> None:
-    """Embed the training cases and save the index, unless the same one is there."""
+    """Save the index of the training cases, unless the same one is there."""
     embedder = embedder_named(index_with, folder)
     try:
         current = CaseIndex.load(
@@ -68,12 +67,23 @@ def index(
             return
     except RetrievalError:
         pass
-    vectors = embed(embedder, training, progress)
+    build_index(folder, embedder, training, entries, progress)
+
+
+def build_index(
+    folder: TaskFolder,
+    embedder: "Embedder",
+    training: Sequence[Record],
+    entries: Mapping[str, Entry],
+    progress: "Progress",
+) -> None:
+    """Embed the training cases and save their index in the place of the one there."""
     built = CaseIndex.build(
-        vectors,
+        embed(embedder, training, progress),
         [entries[record.id] for record in training],
         embedder=embedder.name,
         embedder_hash=embedder.weights_hash,
+        centred=True,
     )
     built.save(folder.index)
 

@@ -53,13 +53,7 @@ def rebuild(folder: TaskFolder, dataset: Dataset, index_with: str, progress: "Pr
     if not training:
         raise DataError(f"{dataset.name!r} has no training case that may be indexed. Add some.")
     embedder = fusing.embedder_named(index_with, folder)
-    built = CaseIndex.build(
-        fusing.embed(embedder, training, progress),
-        [entries[record.id] for record in training],
-        embedder=embedder.name,
-        embedder_hash=embedder.weights_hash,
-    )
-    built.save(folder.index)
+    fusing.build_index(folder, embedder, training, entries, progress)
     return Changed(len(training), len(dataset.split("train")) - len(training))
 
 

@@ -54,16 +54,27 @@ class CaseIndex:
 
     Vectors are kept as float16 values from the start, so that a saved and loaded index answers
     exactly as before. Searching from several threads is safe; changing the index is not.
+
+    A centred index takes its first cases' mean away from every vector before it compares them:
+    what all images of one kind share no longer hides in what they differ. Similarity is then the
+    cosine of what is left.
     """
 
     def __init__(
-        self, dimension: int, *, embedder: str, embedder_hash: str, factory: str | None = None
+        self,
+        dimension: int,
+        *,
+        embedder: str,
+        embedder_hash: str,
+        factory: str | None = None,
+        centre: Vectors | None = None,
     ) -> None:
         """Make an empty index; `build` and `load` are what callers want."""
         self.dimension = dimension
         self.embedder = embedder
         self.embedder_hash = embedder_hash
         self.factory = factory
+        self.centre = centre
         self._cases: dict[int, Entry] = {}
         self._numbers: dict[str, int] = {}
         self._next = 0
@@ -87,8 +98,11 @@ class CaseIndex:
         embedder: str,
         embedder_hash: str,
         factory: str | None = None,
+        centred: bool = False,
     ) -> "CaseIndex":
         """Return an index of `entries`, whose vectors are the unit rows of `vectors`.
+
+        It keeps the mean of `vectors` as its centre if `centred`.
 
         Raises:
             RetrievalError: rows that are no unit vectors, ids that are not unique, or a factory
@@ -99,7 +113,14 @@ class CaseIndex:
             raise RetrievalError(
                 f"Cannot build an index of vectors of shape {shape!r}. Give (N, D) unit rows."
             )
-        index = cls(shape[1], embedder=embedder, embedder_hash=embedder_hash, factory=factory)
+        centre = np.asarray(vectors, np.float32).mean(axis=0) if centred and shape[0] else None
+        index = cls(
+            shape[1],
+            embedder=embedder,
+            embedder_hash=embedder_hash,
+            factory=factory,
+            centre=centre,
+        )
         index.add(vectors, entries)
         return index
 
@@ -119,7 +140,7 @@ class CaseIndex:
         return self._cases[self._numbers[id]]
 
     def vectors(self) -> Vectors:
-        """Return the (N, D) vectors, as rounded to float16."""
+        """Return the (N, D) vectors that are compared, centred and rounded to float16."""
         rows: Vectors = self._store.reconstruct_n(0, len(self))
         return rows.reshape(len(self), self.dimension)
 
@@ -130,7 +151,7 @@ class CaseIndex:
             RetrievalError: rows that are no unit vectors, another number of rows than of entries,
                 or an id that is there already; then nothing is added.
         """
-        rows = self._unit_rows(vectors, "add").astype(np.float16).astype(np.float32)
+        rows = self._placed(vectors, "add").astype(np.float16).astype(np.float32)
         if len(rows) != len(entries):
             raise RetrievalError(
                 f"Cannot add {len(rows)!r} vectors for {len(entries)!r} entries. "
@@ -189,7 +210,7 @@ class CaseIndex:
         Raises:
             RetrievalError: k below 1, queries of another dimension, or guards for another number.
         """
-        queries = self._unit_rows(vectors, "search")
+        queries = self._placed(vectors, "search")
         if k < 1:
             raise RetrievalError(f"Cannot search for k={k!r} neighbours. Ask for at least 1.")
         guards = _guard_each(skip, len(queries))
@@ -280,7 +301,8 @@ class CaseIndex:
         _refuse_other_embedder(storage.read_manifest(folder), folder, embedder, embedder_hash)
         manifest, parts = storage.read(folder)
         _refuse_other_embedder(manifest, folder, embedder, embedder_hash)
-        rows = load_tensors(parts["vectors.safetensors"])["vectors"].astype(np.float32)
+        tensors = load_tensors(parts["vectors.safetensors"])
+        rows = tensors["vectors"].astype(np.float32)
         lines = parts["entries.jsonl"].decode("ascii").splitlines()
         if rows.shape != (manifest.count, manifest.dimension) or len(lines) != manifest.count:
             raise RetrievalError(
@@ -292,6 +314,7 @@ class CaseIndex:
             embedder=embedder,
             embedder_hash=embedder_hash,
             factory=manifest.factory,
+            centre=tensors.get("centre"),
         )
         if "fast.faiss" in parts:
             index._approximate = approximate.restore(parts["fast.faiss"])
@@ -334,8 +357,9 @@ class CaseIndex:
         rows = np.ascontiguousarray(self.vectors().astype(np.float16))
         # ASCII escapes keep any text on one line, even lone surrogates.
         lines = [json.dumps(asdict(entry)) + "\n" for entry in self._cases.values()]
+        tensors = {"vectors": rows} | ({} if self.centre is None else {"centre": self.centre})
         parts = {
-            "vectors.safetensors": save_tensors({"vectors": rows}),
+            "vectors.safetensors": save_tensors(tensors),
             "entries.jsonl": "".join(lines).encode("ascii"),
         }
         if self._approximate is not None:
@@ -357,6 +381,16 @@ class CaseIndex:
         self._order = np.fromiter(self._cases, dtype=np.int64, count=len(self))
         best = self._exact if self._approximate is None else self._approximate
         self._first = approximate.on_gpus(best)
+
+    def _placed(self, vectors: Vectors, verb: str) -> Vectors:
+        """Return the vectors as they are compared: as they come, or what is left of the centre."""
+        rows = self._unit_rows(vectors, verb)
+        if self.centre is None:
+            return rows
+        moved = rows - self.centre
+        # A case at the very centre has no direction left, and resembles none.
+        lengths = np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-6)
+        return np.ascontiguousarray(moved / lengths, dtype=np.float32)
 
     def _unit_rows(self, vectors: Vectors, verb: str) -> Vectors:
         """Return the vectors as FAISS wants them, if they are unit rows of our dimension."""

@@ -1,5 +1,8 @@
 """The independent embedder: ImageNet features of EfficientNet-Lite0, which saw no medical label.
 
+They are the mean of the last block's 320 channels: the layer behind it has 1,280 that say little
+more (`benchmarks/LOG.md`), and an index four times as large.
+
 A fine-tuned specialist and the neighbours in its own features err together by construction; these
 features do not know the task. The published method's choice, a specialist's own features, is any
 `Classifier`: it has the same `embed`.
@@ -7,6 +10,7 @@ features do not know the task. The published method's choice, a specialist's own
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +19,13 @@ from PIL import Image
 
 from specialists import backbone as backbones
 from specialists.card import backbone_named
-from specialists.classifier import features
 from specialists.images import normalise, to_tensor
 
 NAME = "efficientnet-lite0-imagenet"
 SIZE = 128
+DIMENSION = 320
+_BEHIND = ("conv_head", "bn2", "classifier")
+"""Layers that the features do not pass."""
 
 
 class ImageNetEmbedder:
@@ -34,21 +40,27 @@ class ImageNetEmbedder:
         self.weights_hash = _hash(self.network)
 
     def embed(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Return (N, 1280) float32 unit rows."""
+        """Return (N, 320) float32 unit rows."""
         if not images:
-            return np.zeros((0, 1280), np.float32)
+            return np.zeros((0, DIMENSION), np.float32)
         return self.embed_tensor(to_tensor(images, SIZE))
 
     @torch.inference_mode()
     def embed_tensor(self, pixels: torch.Tensor, batch: int = 64) -> NDArray[np.float32]:
-        """Return (N, 1280) float32 unit rows of (N, 3, 128, 128) uint8."""
+        """Return (N, 320) float32 unit rows of (N, 3, 128, 128) uint8."""
         bare = self.backbone
         rows = [
-            features(self.network, normalise(part, bare.mean, bare.std))
+            _features(self.network, normalise(part, bare.mean, bare.std))
             for part in pixels.split(batch)
         ]
         unit = torch.nn.functional.normalize(torch.cat(rows).float(), dim=1)
         return np.ascontiguousarray(unit.numpy())
+
+
+# Any: timm's models have no type that names their layers.
+def _features(network: Any, pixels: torch.Tensor) -> torch.Tensor:
+    maps: torch.Tensor = network.blocks(network.bn1(network.conv_stem(pixels)))
+    return maps.mean((2, 3))
 
 
 def _hash(network: torch.nn.Module) -> str:
@@ -56,7 +68,7 @@ def _hash(network: torch.nn.Module) -> str:
 
     digest = hashlib.sha256()
     for name, value in network.state_dict().items():
-        if not name.startswith("classifier"):
+        if not name.startswith(_BEHIND):
             digest.update(value.numpy().tobytes())
     return digest.hexdigest()
 

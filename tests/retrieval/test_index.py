@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,49 @@ def test_many_queries_in_several_blocks_find_what_faiss_finds_for_each(
         assert [n.similarity for n in result.neighbours] == pytest.approx(
             [n.similarity for n in alone.neighbours], abs=1e-6
         )
+
+
+def shifted(count: int, dimension: int = 16, seed: int = 0) -> Any:
+    """Unit rows that all lean the same way, as images of one kind do."""
+    rows = unit_rows(count, dimension, seed) + 3 * unit_rows(1, dimension, seed=99)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_a_centred_index_compares_what_is_left_of_its_mean() -> None:
+    vectors, queries = shifted(50), shifted(7, seed=1)
+    index = CaseIndex.build(
+        vectors, cases(50), embedder="drawn", embedder_hash="abc", centred=True
+    )
+    mean = vectors.mean(axis=0)
+    left, asked = vectors - mean, queries - mean
+    left /= np.linalg.norm(left, axis=1, keepdims=True)
+    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+    true = asked @ left.T
+    for result, row in zip(index.search(queries, 5), true, strict=True):
+        assert [n.id for n in result.neighbours] == [f"case {n}" for n in np.argsort(-row)[:5]]
+        assert [n.similarity for n in result.neighbours] == pytest.approx(
+            sorted(row, reverse=True)[:5], abs=2e-3
+        )
+
+
+def test_a_centred_index_keeps_its_centre_when_saved_and_when_cases_come(tmp_path: Path) -> None:
+    vectors, queries = shifted(50), shifted(7, seed=1)
+    index = CaseIndex.build(
+        vectors[:40], cases(40), embedder="drawn", embedder_hash="abc", centred=True
+    )
+    index.add(vectors[40:], cases(10, start=40))
+    index.save(tmp_path / "index")
+    loaded = CaseIndex.load(tmp_path / "index", embedder="drawn", embedder_hash="abc")
+    assert loaded.centre == pytest.approx(vectors[:40].mean(axis=0))
+    assert loaded.search(queries, 5) == index.search(queries, 5)
+
+
+def test_a_case_at_the_very_centre_resembles_none() -> None:
+    index = CaseIndex.build(
+        unit_rows(1), cases(1), embedder="drawn", embedder_hash="abc", centred=True
+    )
+    (result,) = index.search(unit_rows(1), 1)
+    assert result.neighbours[0].similarity == 0.0
 
 
 def test_a_neighbour_carries_what_the_entry_says() -> None:
