@@ -48,10 +48,10 @@ def open_generalist(settings: Settings | None = None) -> "Generalist":
     """Return the generalist that the settings name; the shipped gsco-tiny if they name none."""
     settings = settings or Settings()
     if settings.generalist.startswith(("http://", "https://")):
-        from gsco.generalist.served import ServedGeneralist
+        from gsco.generalist.served import connect
 
         urls = [url.strip() for url in settings.generalist.split(",")]
-        return ServedGeneralist(urls, model=settings.generalist_model, api_key=settings.api_key)
+        return connect(urls, model=settings.generalist_model, api_key=settings.api_key)
     from gsco.generalist.embedded import EmbeddedGeneralist
 
     return EmbeddedGeneralist(settings.generalist or shipped_generalist())

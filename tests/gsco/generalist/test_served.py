@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from gsco.agent import open_generalist
 from gsco.errors import GeneralistError
 from gsco.generalist.served import ServedGeneralist, connect
 from gsco.prompts import Prompt, build_prompt
+from gsco.settings import Settings
 from gsco.task import Label, Task
 
 TASK = Task(
@@ -221,6 +223,11 @@ def test_a_server_that_ignores_choices_is_refused_before_the_first_case() -> Non
         pytest.raises(GeneralistError, match=r"ignores `structured_outputs`.*'zq7'.*Certainly"),
     ):
         connect([server.url])
+
+
+def test_a_server_named_in_the_settings_is_proved_too() -> None:
+    with serving(enforces=False) as server, pytest.raises(GeneralistError, match="ignores"):
+        open_generalist(Settings(generalist=server.url))
 
 
 def test_a_wrong_model_name_is_answered_with_those_that_are_offered() -> None:
