@@ -20,6 +20,7 @@ from specialists.errors import SpecialistError
 if TYPE_CHECKING:
     from gsco.agent import GSCo
     from gsco.datasets import Dataset
+    from gsco.indexing import Changed
     from gsco.prompts import Style
     from gsco.workspace import TaskFolder
     from specialists.train import RecipeName
@@ -202,7 +203,7 @@ def evaluate(
         show.rows(found)
 
 
-@app.command()
+@app.command(epilog="Example: gsco tasks --workspace w")
 def tasks(workspace: Workspace = None, as_json: Json = False) -> None:
     """List the tasks of the workspace and the shipped cards."""
     from gsco.agent import GSCo
@@ -230,7 +231,7 @@ def tasks(workspace: Workspace = None, as_json: Json = False) -> None:
         )
 
 
-@app.command()
+@app.command(epilog="Example: gsco specialists --task pneumonia-cxr; gsco specialists --backbones")
 def specialists(
     task: Annotated[str | None, typer.Option("--task", "-t")] = None,
     workspace: Workspace = None,
@@ -290,7 +291,7 @@ def _trained(workspace: Path | None, task: str | None) -> list[dict[str, object]
     return rows
 
 
-@index_app.command("info")
+@index_app.command("info", epilog="Example: gsco index info --task pneumonia-cxr")
 def index_info(
     task: Annotated[str, typer.Option("--task", "-t")],
     workspace: Workspace = None,
@@ -307,7 +308,7 @@ def index_info(
         typer.echo(f"{key}: {value}")
 
 
-@index_app.command("build")
+@index_app.command("build", epilog="Example: gsco index build -t head-ct -d DIR -w w")
 def index_build(
     task: Annotated[str, typer.Option("--task", "-t")],
     data: Data,
@@ -318,6 +319,7 @@ def index_build(
     label_column: LabelColumn = "label",
     split_column: SplitColumn = "split",
     allow_overlap: Overlap = False,
+    as_json: Json = False,
 ) -> None:
     """Build the index of a task anew from the training cases of a data set."""
     from gsco import show
@@ -327,10 +329,10 @@ def index_build(
     dataset = _dataset(task, data, workspace, None, label_column, split_column, allow_overlap)
     with show.progress() as told:
         changed = rebuild(folder, dataset, index_with, told)
-    typer.echo(f"{task}: {changed.count} cases indexed, {changed.dropped} dropped as leaks.")
+    _changed(task, changed, "{count} cases indexed, {dropped} dropped as leaks", as_json)
 
 
-@index_app.command("add")
+@index_app.command("add", epilog="Example: gsco index add -t head-ct -d NEW_CASES -w w")
 def index_add(
     task: Annotated[str, typer.Option("--task", "-t")],
     data: Data,
@@ -338,6 +340,7 @@ def index_add(
     label_column: LabelColumn = "label",
     split_column: SplitColumn = "split",
     allow_overlap: Overlap = False,
+    as_json: Json = False,
 ) -> None:
     """Add the training cases of a data set to the index of a task."""
     from gsco import show
@@ -347,23 +350,31 @@ def index_add(
     dataset = _dataset(task, data, workspace, None, label_column, split_column, allow_overlap)
     with show.progress() as told:
         changed = add(folder, dataset, told)
-    typer.echo(f"{task}: now {changed.count} cases, {changed.dropped} were there or leaked.")
+    _changed(task, changed, "now {count} cases, {dropped} were there or leaked", as_json)
 
 
-@index_app.command("remove")
+@index_app.command("remove", epilog="Example: gsco index remove case-17 -t head-ct -w w")
 def index_remove(
     ids: Annotated[list[str], typer.Argument(help="Ids of cases.")],
     task: Annotated[str, typer.Option("--task", "-t")],
     workspace: Annotated[Path, WORKSPACE] = Path("workspace"),
+    as_json: Json = False,
 ) -> None:
     """Take cases out of the index of a task."""
     from gsco.indexing import remove
 
     changed = remove(_task_folder(workspace, task), ids)
-    typer.echo(f"{task}: now {changed.count} cases, {changed.dropped} removed.")
+    _changed(task, changed, "now {count} cases, {dropped} removed", as_json)
 
 
-@app.command()
+def _changed(task: str, changed: "Changed", sentence: str, as_json: bool) -> None:
+    if as_json:
+        _print_json({"version": 1, "task": task, **asdict(changed)})
+    else:
+        typer.echo(f"{task}: {sentence.format(**asdict(changed))}.")
+
+
+@app.command(epilog="Example: GSCO_DATA=~/medical-images gsco demo")
 def demo(as_json: Json = False) -> None:
     """Diagnose real images that ship with packages, and test images where GSCO_DATA is set."""
     from gsco.demo import run

@@ -79,7 +79,10 @@ def test_every_command_explains_itself(
     command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: Printed
 ) -> None:
     assert run(monkeypatch, *command, "--help") == 0
-    assert "Usage:" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Usage:" in out
+    assert f"gsco {' '.join(command)}" in out.split("Example:")[1]
+    assert "--json" in out
 
 
 def test_a_diagnosis_is_printed_as_json(
@@ -157,6 +160,9 @@ def test_the_index_is_described_and_changed(
     assert run(monkeypatch, "index", "build", *where, "-d", data) == 0
     assert "40 cases indexed, 0 dropped" in capsys.readouterr().out
     assert count() == 40
+    assert run(monkeypatch, "index", "remove", "train-00.png", *where, "--json") == 0
+    changed = json.loads(capsys.readouterr().out)
+    assert changed == {"version": 1, "task": "spots", "count": 39, "dropped": 1}
 
 
 @pytest.mark.parametrize(
