@@ -8,7 +8,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,8 +29,10 @@ from gsco.workspace import TaskFolder, open_task, starter, tasks_of
 from specialists import Specialist, SpecialistError
 
 if TYPE_CHECKING:
+    from gsco.fusion import Fusion
     from gsco.generalist import Generalist
     from gsco.prompts import Style
+    from retrieval import CaseIndex
 
 BATCH = 64
 
@@ -161,6 +163,7 @@ class GSCo:
             neighbours=self.settings.neighbours,
             permutations=self.settings.permutations,
             style="calibrated",
+            provenance=_provenance(task, fusion, found, index),
         )
 
     def diagnose(
@@ -260,10 +263,7 @@ class GSCo:
         }
 
     def _diagnoses(self, cases: Sequence[Case], state: State, tools: Tools) -> list[Diagnosis]:
-        provenance = _provenance(tools)
-        return [
-            _diagnosis(case, number, state, tools, provenance) for number, case in enumerate(cases)
-        ]
+        return [_diagnosis(case, number, state, tools) for number, case in enumerate(cases)]
 
     def _explained(self, case: Case, diagnosis: Diagnosis, style: "Style") -> Diagnosis:
         """Leave each specialist, and the neighbours, out once and note what would change."""
@@ -297,9 +297,7 @@ def _merged(state: State, added: State) -> State:
     return merged
 
 
-def _diagnosis(
-    case: Case, number: int, state: State, tools: Tools, provenance: dict[str, str]
-) -> Diagnosis:
+def _diagnosis(case: Case, number: int, state: State, tools: Tools) -> Diagnosis:
     fusion, system = tools.fusion, state["system"]
     row = state["probabilities"][number]
     recalled = state["recalled"][number]
@@ -332,7 +330,10 @@ def _diagnosis(
         dropped_neighbours=recalled.dropped,
         failures=(*state["failures"], *([unfused] if unfused else [])),
         seconds=dict(state["seconds"]),
-        provenance=dict(provenance),
+        provenance={
+            "generalist": tools.generalist.name if tools.generalist else "not asked",
+            **tools.provenance,
+        },
     )
     reasons = _reasons(made, tools)
     return replace(made, review=bool(reasons), review_reasons=reasons)
@@ -391,21 +392,22 @@ def _reasons(made: Diagnosis, tools: Tools) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def _provenance(tools: Tools) -> dict[str, str]:
+def _provenance(
+    task: Task, fusion: "Fusion", specialists: Mapping[str, Specialist], index: "CaseIndex"
+) -> dict[str, str]:
+    """Return the versions and hashes of what a task consists of."""
     from importlib.metadata import version
 
-    fusion = hashlib.sha256(tools.fusion.to_json().encode()).hexdigest()
     return {
         "gsco": gsco.__version__,
         "torch": version("torch"),
         "timm": version("timm"),
         "transformers": version("transformers"),
-        "generalist": tools.generalist.name if tools.generalist else "not asked",
-        "task sha256": hashlib.sha256(tools.task.to_toml().encode()).hexdigest(),
-        "fusion sha256": fusion,
-        "index sha256": tools.index.manifest().data_hash,
-        "embedder sha256": tools.embedder.weights_hash,
-        **{f"specialist {n} sha256": s.weights_hash for n, s in tools.specialists.items()},
+        "task sha256": hashlib.sha256(task.to_toml().encode()).hexdigest(),
+        "fusion sha256": hashlib.sha256(fusion.to_json().encode()).hexdigest(),
+        "index sha256": index.manifest().data_hash,
+        "embedder sha256": index.embedder_hash,
+        **{f"specialist {n} sha256": s.weights_hash for n, s in specialists.items()},
     }
 
 

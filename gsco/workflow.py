@@ -48,6 +48,8 @@ class Tools:
     neighbours: int
     permutations: int
     style: "Style"
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """Versions and hashes of all of this but the generalist."""
     pictures: list[tuple[Image.Image, ...]] = field(default_factory=list)
     """The images of each case of the batch, while it is being diagnosed."""
 
