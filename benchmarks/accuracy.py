@@ -1,42 +1,69 @@
-"""Accuracy of specialists over seeds, beside a plain timm fine-tune, and of every system.
+"""Accuracy on test cases: the best specialist over seeds, and every system on the same cases.
 
-    python -m benchmarks.accuracy specialists --data DIR --task NAME [--seeds 3]
-    python -m benchmarks.accuracy systems --data DIR [--workspace W] [--limit N]
+    python -m benchmarks.accuracy --data DIR --work W [--set NAME ...]
 
-Writes `benchmarks/results/specialists-NAME.json` and `benchmarks/results/systems-TASK.json`, each
-with n, seeds, versions and intervals.
+Constructs each set in the workspace W, goes on where it was killed, and writes
+`benchmarks/results/specialists-NAME.json` and `systems-NAME.json`, each with n, seeds, versions and
+intervals. A plain fine-tune of the same backbone by the published recipe stands beside ours.
 """
 
 import argparse
 import json
 import platform
 import sys
-import tempfile
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import gsco
+from benchmarks.starter import modality
+from gsco.agent import GSCo, open_generalist
+from gsco.case import SYSTEMS
 from gsco.construct import DEFAULT_BACKBONES, Plan, construct, targets_of
 from gsco.datasets import Dataset, read_dataset
+from gsco.evaluation.evaluate import evaluate
+from gsco.evaluation.metrics import interval, resamples
 from gsco.task import task_named
+from gsco.workspace import TaskFolder
 from specialists.calibrate import quality
 from specialists.classifier import load
 
 RESULTS = Path(__file__).parent / "results"
-NAMES = {
-    "pneumoniamnist": ("pneumonia-cxr", "pneumoniamnist", {}),
-    "breastmnist": ("breast-ultrasound", "breastmnist", {}),
-    "brain-mri": ("brain-mri", "brain_tumor_mri", {}),
-    "brain-mri-alt": ("brain-mri", "brain_tumor_mri", {"split_column": "alt_split"}),
-    "breast-ultrasound-3": ("breast-ultrasound-3", "busi_breast_us", {}),
-    "dermoscopy": ("dermoscopy", "dermoscopy_ham10000", {}),
-    "white-cells": ("white-cells", "wbc_seg", {}),
-}
 PLAIN = "efficientnet-lite0"
-"""The backbone whose plain timm fine-tune (the published recipe) stands beside ours."""
+"""The backbone whose plain fine-tune (the published recipe) stands beside ours."""
+METRICS = ("auc", "accuracy", "balanced_accuracy", "ece")
+
+
+@dataclass(frozen=True)
+class Set:
+    """A data set as it is measured."""
+
+    card: str
+    folder: str
+    seeds: int = 1
+    plain: bool = True
+    """Whether a plain fine-tune is trained beside it."""
+    split_column: str = "split"
+
+
+SETS: Mapping[str, Set] = {
+    "breastmnist": Set("breast-ultrasound", "breastmnist", seeds=3, plain=False),
+    "pneumoniamnist": Set("pneumonia-cxr", "pneumoniamnist", seeds=3, plain=False),
+    "white-cells": Set("white-cells", "wbc_seg"),
+    "breast-ultrasound-3": Set("breast-ultrasound-3", "busi_breast_us"),
+    "dermoscopy": Set("dermoscopy", "dermoscopy_ham10000"),
+    "brain-mri": Set("brain-mri", "brain_tumor_mri"),
+    "brain-mri-alt": Set("brain-mri", "brain_tumor_mri", split_column="alt_split"),
+    "pneumonia-cxr-3": Set("pneumonia-cxr-3", "cxr_pneumonia", plain=False),
+    "pneumonia-cxr": Set("pneumonia-cxr", "cxr_pneumonia", plain=False),
+    "breast-ultrasound": Set("breast-ultrasound", "busi_breast_us", plain=False),
+    "modality": Set("modality", "", plain=False),
+}
 
 
 def versions() -> dict[str, str]:
@@ -47,99 +74,108 @@ def versions() -> dict[str, str]:
     }
 
 
-def write(name: str, data: dict[str, object]) -> None:
+def write(name: str, command: str, data: Mapping[str, object]) -> None:
     """Write a result with its command and versions."""
     RESULTS.mkdir(exist_ok=True)
-    whole = {"command": " ".join(["python -m benchmarks.accuracy", *_public(sys.argv[1:])])}
-    text = json.dumps({**whole, "versions": versions(), **data}, indent=1)
+    text = json.dumps({"command": command, "versions": versions(), **data}, indent=1)
     (RESULTS / f"{name}.json").write_text(text + "\n")
 
 
-def _public(words: list[str]) -> list[str]:
-    """Leave the folder of the data out: it is a path of one machine."""
-    return ["$GSCO_DATA" if Path(word).is_dir() and "/" in word else word for word in words]
-
-
-def specialists(root: Path, name: str, seeds: int) -> None:
-    """Train the default specialists and a plain fine-tune, once a seed; measure on test cases."""
-    task, folder, columns = NAMES[name]
-    dataset = read_dataset(root / folder, task_named(task), **columns)
-    ours, plain = [], []
-    for seed in range(seeds):
-        with tempfile.TemporaryDirectory() as scratch:
-            ours.append(_best_on_test(dataset, Path(scratch), task, Plan(seed=seed)))
-            paper = Plan(backbones=(PLAIN,), recipe="paper", seed=seed)
-            plain.append(_best_on_test(dataset, Path(scratch), f"{task}-plain", paper))
-        print(name, seed, ours[-1], plain[-1], flush=True)
-    write(
-        f"specialists-{name}",
-        {
-            "data": dataset.name,
-            "n_test": len(dataset.split("test")),
-            "failures": 0,
-            "seeds": list(range(seeds)),
-            "best_of": DEFAULT_BACKBONES,
-            "ours": _summary(ours),
-            "plain_timm": _summary(plain),
-        },
+def read(root: Path, name: str) -> Dataset:
+    """Read a set by its name here."""
+    chosen = SETS[name]
+    if not chosen.folder:
+        return modality(root)
+    return read_dataset(
+        root / chosen.folder, task_named(chosen.card), split_column=chosen.split_column
     )
 
 
-def _best_on_test(dataset: Dataset, scratch: Path, task: str, plan: Plan) -> dict[str, object]:
-    construct(dataset, scratch, task, plan, progress=_show)
-    folder = scratch / "tasks" / task
-    best = json.loads((folder / "fusion.json").read_text())["best"]
-    specialist = load(folder / "specialists" / best)
+def run(root: Path, work: Path, name: str) -> None:
+    """Construct a set once a seed, measure its best specialists and all systems."""
+    chosen, dataset = SETS[name], read(root, name)
+    command = f"python -m benchmarks.accuracy --data $GSCO_DATA --work W --set {name}"
+    generalist = open_generalist()
+    ours, plain = [], []
+    for seed in range(chosen.seeds):
+        # The first seed's workspace is also the one whose systems are compared.
+        reader = generalist if seed == 0 else None
+        folder = work / f"seed-{seed}"
+        construct(dataset, folder, name, Plan(seed=seed), generalist=reader, progress=show)
+        ours.append(Measured.of(TaskFolder(folder, name), dataset))
+        if chosen.plain:
+            plan = Plan(backbones=(PLAIN,), recipe="paper", seed=seed)
+            construct(dataset, work / f"plain-{seed}", name, plan, progress=show)
+            plain.append(Measured.of(TaskFolder(work / f"plain-{seed}", name), dataset))
+    facts = {"data": dataset.name, "card": chosen.card, "n_test": len(dataset.split("test"))}
+    figures = {
+        "best_of": DEFAULT_BACKBONES,
+        "ours": summary(ours, dataset),
+        "plain_timm": summary(plain, dataset) if plain else None,
+    }
+    seeds = list(range(chosen.seeds))
+    write(f"specialists-{name}", command, {**facts, "failures": 0, "seeds": seeds, **figures})
+    agent = GSCo.open(work / "seed-0", generalist=generalist)
+    rows = [asdict(row) for row in evaluate(agent, dataset, name, SYSTEMS, progress=show)]
+    failures = sum(row["failures"] for row in rows)
+    about = {**facts, "generalist": generalist.name, "failures": failures, "seed": 0}
+    write(f"systems-{name}", command, {**about, "rows": rows})
+    print(name, {row["system"]: round(row["balanced_accuracy"], 3) for row in rows}, flush=True)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The specialist that was best on validation, on the test cases."""
+
+    best: str
+    probabilities: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, folder: TaskFolder, dataset: Dataset) -> "Measured":
+        """Ask the best specialist of a constructed task."""
+        best = folder.read_fusion().best
+        images = [record.open() for record in dataset.split("test")]
+        said = load(folder.specialist(best)).predict(images)
+        return cls(best, np.array([opinion.probabilities for opinion in said]))
+
+
+def summary(runs: Sequence[Measured], dataset: Dataset) -> dict[str, Any]:
+    """Return each seed's figures, their mean, and a bootstrap interval of the mean over cases."""
     records = dataset.split("test")
-    said = specialist.predict([record.open() for record in records])
-    shown = np.array([opinion.probabilities for opinion in said])
-    return {"best": best, **asdict(quality(shown, targets_of(records, dataset.task)))}
+    targets = targets_of(records, dataset.task)
+    draws = resamples([r.patient or r.id for r in records], 1000, seed=0)
+    each = [{"best": r.best, **asdict(quality(r.probabilities, targets))} for r in runs]
+
+    def mean_of(metric: str) -> Callable[[NDArray[np.int64]], float | None]:
+        def mean(rows: NDArray[np.int64]) -> float | None:
+            found = [getattr(quality(r.probabilities[rows], targets[rows]), metric) for r in runs]
+            return None if None in found else float(np.mean(found))
+
+        return mean
+
+    whole = np.arange(len(targets))
+    return {
+        "runs": each,
+        "mean": {metric: mean_of(metric)(whole) for metric in METRICS},
+        "interval": {metric: interval(mean_of(metric), draws) for metric in METRICS},
+    }
 
 
-def _summary(runs: list[dict[str, object]]) -> dict[str, object]:
-    keys = ("auc", "accuracy", "balanced_accuracy", "ece")
-    values = {k: [float(str(r[k])) for r in runs if r[k] is not None] for k in keys}
-    means = {k: float(np.mean(v)) if v else None for k, v in values.items()}
-    spread = {k: float(np.std(v, ddof=1)) if len(v) > 1 else None for k, v in values.items()}
-    return {"runs": runs, "mean": means, "standard_deviation": spread}
-
-
-def systems(root: Path, workspace: Path | None, limit: int | None, only: str | None) -> None:
-    """Evaluate all systems on the test cases of every starter task."""
-    from benchmarks.starter import datasets
-    from gsco.agent import GSCo
-    from gsco.case import SYSTEMS
-    from gsco.evaluation.evaluate import evaluate
-
-    agent = GSCo.open(workspace)
-    for task, read in datasets(root).items():
-        if task in agent.tasks and only in (None, task):
-            rows = evaluate(agent, read(), task, SYSTEMS, limit=limit)
-            write(f"systems-{task}", {"seed": 0, "rows": [asdict(row) for row in rows]})
-            for row in rows:
-                print(task, row.system, row.n, round(row.balanced_accuracy, 3), flush=True)
-
-
-def _show(step: str, done: int, total: int) -> None:
-    if step.startswith("train"):
+def show(step: str, done: int, total: int) -> None:
+    """Tell now and then how far a step is."""
+    if done == total or (step.startswith("train") and done % 10 == 0):
         print(f"  {step}: {done}/{total}", file=sys.stderr, flush=True)
 
 
 def main() -> None:
-    """Run the part asked for."""
+    """Run the sets asked for, smallest first."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=("specialists", "systems"))
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--task")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--workspace", type=Path)
-    parser.add_argument("--limit", type=int)
+    parser.add_argument("--work", type=Path, required=True, help="folder of the workspaces")
+    parser.add_argument("--set", action="append", choices=list(SETS))
     given = parser.parse_args()
-    if given.part == "systems":
-        systems(given.data, given.workspace, given.limit, given.task)
-    else:
-        for name in [given.task] if given.task else list(NAMES):
-            specialists(given.data, name, given.seeds)
+    for name in given.set or SETS:
+        run(given.data, given.work, name)
 
 
 if __name__ == "__main__":

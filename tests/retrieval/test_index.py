@@ -77,9 +77,7 @@ def shifted(count: int, dimension: int = 16, seed: int = 0) -> Any:
 
 def test_a_centred_index_compares_what_is_left_of_its_mean() -> None:
     vectors, queries = shifted(50), shifted(7, seed=1)
-    index = CaseIndex.build(
-        vectors, cases(50), embedder="drawn", embedder_hash="abc", centred=True
-    )
+    index = CaseIndex.build(vectors, cases(50), embedder="drawn", embedder_hash="abc", centred=True)
     mean = vectors.mean(axis=0)
     left, asked = vectors - mean, queries - mean
     left /= np.linalg.norm(left, axis=1, keepdims=True)
