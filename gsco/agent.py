@@ -128,20 +128,17 @@ class GSCo:
         return replace(self._tools[task], generalist=asked, style=style, pictures=[])
 
     def _load(self, folder: TaskFolder) -> Tools:
-        from gsco.fusing import embedder_named
+        from gsco.fusing import embedder_named, specialists_of
         from retrieval import CaseIndex
         from retrieval.storage import read_manifest
-        from specialists.classifier import load
 
         fusion = folder.read_fusion()
-        found: dict[str, Specialist] = {
-            name: load(folder.specialist(name)) for name in folder.specialists()
-        }
+        found = specialists_of(folder)
         for name in fusion.specialists:
             if name not in found:
                 raise SpecialistError(
                     f"Specialist {name!r} of task {folder.name!r} is missing. Copy its folder "
-                    "back, or run `gsco construct` again."
+                    "back or install its package, or run `gsco construct` again."
                 )
         task = folder.read_task()
         if task.texts != fusion.labels:

@@ -164,12 +164,13 @@ def _is_current(folder: TaskFolder, key: str) -> bool:
     from specialists import SpecialistError
     from specialists.card import file_sha256
     from specialists.classifier import WEIGHTS, load_card
+    from specialists.registry import installed
 
     # Whatever is missing or damaged is made again: that is what a second run is for.
     try:
         if folder.read_json("done.json").get("key") != key:
             return False
-        for name in folder.read_fusion().specialists:
+        for name in set(folder.read_fusion().specialists) - set(installed(folder.name)):
             card = load_card(folder.specialist(name))
             weights = folder.specialist(name) / WEIGHTS
             if not weights.exists() or file_sha256(weights) != card.weights_sha256:

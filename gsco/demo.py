@@ -1,7 +1,8 @@
 """The main job on a fresh machine: real images, real models, a real collaborative diagnosis.
 
 Images come from packages that are installed anyway; where GSCO_DATA names a folder of data sets,
-test images of every starter task are diagnosed as well, beside their true labels.
+test images of every starter task are diagnosed as well, beside their true labels; what kind of
+examination they are is asked too.
 """
 
 from pathlib import Path
@@ -61,9 +62,12 @@ def _test_images(agent: GSCo, root: Path, quiet: bool) -> list[Diagnosis]:
         except DataError as error:
             show.errors.print(str(error))
             continue
+        truths = {task: None, "modality": agent.tasks[task].modality}
         for record in records[:: max(len(records) // EACH, 1)][:EACH]:
-            case = Case((record.open(),), task, id=record.id, patient=record.patient)
-            made.append(agent.diagnose(case))
-            if not quiet:
-                show.diagnosis(made[-1], f"{record.id} (true: {record.label})")
+            for asked, truth in truths.items():
+                if asked in agent.tasks:
+                    case = Case((record.open(),), asked, id=record.id, patient=record.patient)
+                    made.append(agent.diagnose(case))
+                    if not quiet:
+                        show.diagnosis(made[-1], f"{record.id} (true: {truth or record.label})")
     return made

@@ -17,6 +17,7 @@ from gsco.workspace import TaskFolder, write_bytes, write_text
 from retrieval import CaseIndex, Entry, Neighbour, RetrievalError, vote, vote_multi
 from retrieval import guard as guard_of
 from retrieval.guard import Fingerprint
+from specialists import Specialist, SpecialistError
 from specialists.calibrate import auc, balanced_accuracy, fit_temperature, softmax
 
 if TYPE_CHECKING:
@@ -48,6 +49,27 @@ def embedder_named(name: str, folder: TaskFolder) -> "Embedder":
     if name in ("independent", NAME):
         return independent_embedder()
     return load(folder.specialist(name))
+
+
+def specialists_of(folder: TaskFolder) -> "dict[str, Specialist]":
+    """Load the specialists of a task: those in its folder and those of installed packages.
+
+    Raises:
+        SpecialistError: altered or missing weights, or a name that stands twice.
+    """
+    from specialists.classifier import load
+    from specialists.registry import installed
+
+    own: dict[str, Specialist] = {
+        name: load(folder.specialist(name)) for name in folder.specialists()
+    }
+    foreign = installed(folder.name)
+    if twice := set(own) & set(foreign):
+        raise SpecialistError(
+            f"An installed package offers a specialist {min(twice)!r}, which task "
+            f"{folder.name!r} has already. Uninstall it, or give it another name."
+        )
+    return own | foreign
 
 
 def index(
@@ -117,17 +139,16 @@ def fit(
 ) -> Fusion:
     """Hear every voice on the validation cases and fit the fusion to them."""
     from gsco.construct import targets_of
-    from specialists.classifier import load
+    from specialists.registry import ordered
 
     kind = "multi" if task.kind == "multi" else "single"
     targets = targets_of(validation, task)
     opinions: dict[str, list[Opinion]] = {}
-    for name in folder.specialists():
-        specialist = load(folder.specialist(name))
+    for name, specialist in specialists_of(folder).items():
         opinions[name] = []
         for start in range(0, len(validation), 64):
             images = [record.open() for record in validation[start : start + 64]]
-            opinions[name] += specialist.predict(images)
+            opinions[name] += [ordered(o, task.texts) for o in specialist.predict(images)]
             progress(f"hear {name}", min(start + 64, len(validation)), len(validation))
     recalled, similarity = _recall(folder, validation, entries, progress)
     voices: dict[str, Floats] = {
@@ -174,12 +195,12 @@ def _readings(
     recalled: Sequence[tuple[Neighbour, ...]],
     generalist: "Generalist",
     progress: "Progress",
-) -> dict[str, Floats]:
+) -> dict[System, Floats]:
     """Return one matrix a system: NaN rows where the generalist was not asked or not understood."""
     from gsco.prompts import build_prompt
 
     asked = np.linspace(0, len(validation) - 1, min(READ_AT_MOST, len(validation))).astype(int)
-    out: dict[str, Floats] = {
+    out: dict[System, Floats] = {
         s: np.full((len(validation), len(task.texts)), np.nan) for s in READING_SYSTEMS
     }
     for number, system in enumerate(READING_SYSTEMS):
@@ -217,7 +238,7 @@ def _write_voices(
     task: Task,
     validation: Sequence[Record],
     voices: Mapping[str, Floats],
-    readings: Mapping[str, Floats],
+    readings: Mapping[System, Floats],
     targets: NDArray[np.int64],
 ) -> None:
     buffer = io.BytesIO()
@@ -234,23 +255,21 @@ def _fit(
     kind: str,
     voices: dict[str, Floats],
     targets: NDArray[np.int64],
-    readings: Mapping[str, Floats],
+    readings: Mapping[System, Floats],
     coverage: float,
     similarity: Floats,
     generalist: "Generalist | None",
 ) -> Fusion:
     specialists = {k: v for k, v in voices.items() if k != NEIGHBOURS}
     best = max(specialists, key=lambda name: _worth(specialists[name], targets))
-    temperatures, answers = (
-        {},
-        {
-            "specialist": specialists[best],
-            "vote": fusion.votes(list(specialists.values()), kind),
-            "mean": fusion.mean(list(specialists.values())),
-            "neighbours": voices[NEIGHBOURS],
-            "stack": fusion.cross_fitted(voices, targets, kind),
-        },
-    )
+    temperatures: dict[str, float] = {}
+    answers: dict[System, Floats] = {
+        "specialist": specialists[best],
+        "vote": fusion.votes(list(specialists.values()), kind),
+        "mean": fusion.mean(list(specialists.values())),
+        "neighbours": voices[NEIGHBOURS],
+        "stack": fusion.cross_fitted(voices, targets, kind),
+    }
     rows = {name: np.arange(len(targets)) for name in answers}
     for system, reading in readings.items():
         known = np.flatnonzero(~np.isnan(reading).any(axis=1))
@@ -267,7 +286,7 @@ def _fit(
         fused = fusion.fit_weights(heard, targets[known], kind)
         answers["gsco-fused"] = fusion.cross_fitted(heard, targets[known], kind)
         rows["gsco-fused"] = known
-    thresholds = {}
+    thresholds: dict[str, float] = {}
     if kind == "single":
         for system, shown in answers.items():
             try:

@@ -112,6 +112,7 @@ def consult(state: State, runtime: Runtime[Tools]) -> State:
     """Ask every specialist that the system needs; resize an image once for each input size."""
     from specialists.classifier import Classifier
     from specialists.images import to_tensor
+    from specialists.registry import ordered
 
     start, tools = time.perf_counter(), runtime.context
     opinions: dict[str, list[Opinion]] = {}
@@ -125,9 +126,10 @@ def consult(state: State, runtime: Runtime[Tools]) -> State:
                 size = specialist.input_size
                 if size not in tensors:
                     tensors[size] = to_tensor(images, size)
-                opinions[name] = specialist.predict_tensor(tensors[size])
+                said = specialist.predict_tensor(tensors[size])
             else:
-                opinions[name] = specialist.predict(images)
+                said = specialist.predict(images)
+            opinions[name] = [ordered(opinion, tools.task.texts) for opinion in said]
         except (SpecialistError, RuntimeError) as error:
             failures.append(Failure(f"specialist {name}", str(error)))
     seconds = {"consult": time.perf_counter() - start}

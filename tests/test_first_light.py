@@ -11,6 +11,7 @@ from benchmarks.starter import datasets
 from gsco.agent import GSCo
 from gsco.case import Case
 from gsco.datasets.samples import packaged_samples
+from gsco.demo import run
 from gsco.evaluation.evaluate import evaluate
 from gsco.indexing import entry_of
 from gsco.workspace import starter, tasks_of
@@ -39,6 +40,17 @@ def test_a_fundus_photograph_is_outside_what_chest_specialists_know(agent: GSCo)
     made = agent.diagnose(Case(images=(retina.image,), task="pneumonia-cxr"))
     assert made.in_domain is False
     assert any("outside what the specialists know" in reason for reason in made.review_reasons)
+
+
+@pytest.mark.slow
+def test_the_demo_asks_every_starter_task_about_test_images(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GSCO_DATA", str(data_root))
+    made = run(quiet=True)
+    packaged = {sample.name for sample in packaged_samples()}
+    assert {d.task for d in made if d.case not in packaged} == set(TASKS)
+    assert all(sum(d.probabilities.values()) == pytest.approx(1) for d in made)
 
 
 @pytest.mark.slow

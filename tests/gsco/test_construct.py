@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from gsco.task import Task
 from gsco.workspace import TaskFolder, open_task
 from retrieval import CaseIndex, fingerprint, hamming
 from retrieval.guard import NEAR_DUPLICATE
+from specialists import Opinion, registry
 from specialists.embedder import NAME, independent_embedder
 
 STAGES = (
@@ -266,3 +268,23 @@ def is_whole(folder: Path, name: str) -> bool:
     if name.startswith("specialists"):
         return (folder / name).with_name("card.toml").exists()
     return name.startswith("index/") and (folder / "index" / "manifest.json").exists()
+
+
+def test_a_specialist_of_an_installed_package_is_fitted_and_consulted(
+    own_workspace: Path, dataset: Dataset, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Foreign:
+        name, weights_hash = "foreign", "f00d"
+
+        def predict(self, images: Sequence[Image.Image]) -> list[Opinion]:
+            return [Opinion("foreign", ("blue spot", "red spot"), (0.6, 0.4)) for _ in images]
+
+    monkeypatch.setattr(registry, "installed", lambda task: {"foreign": Foreign()})
+    made = construct(dataset, own_workspace, "spots", replace(plan, coverage=0.8))
+    assert made.trained == ()
+    assert "foreign" in TaskFolder(own_workspace, "spots").read_fusion().stack
+    agent = GSCo.open(own_workspace)
+    diagnosis = agent.diagnose(Case((dataset.split("test")[0].open(),), "spots"), "stack")
+    heard = next(o for o in diagnosis.opinions if o.specialist == "foreign")
+    assert heard.probabilities == (0.4, 0.6)
+    assert construct(dataset, own_workspace, "spots", replace(plan, coverage=0.8)).nothing_to_do
