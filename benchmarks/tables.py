@@ -1,0 +1,160 @@
+"""The README's tables, made from `benchmarks/results/`, so that no figure is typed by hand.
+
+python -m benchmarks.tables [--write]
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gsco.case import SYSTEMS
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+
+
+def tables() -> str:
+    """Return all tables as Markdown."""
+    return "\n\n".join([specialists(_read("specialists")), systems(_read("systems")), speed()])
+
+
+def _read(kind: str) -> dict[str, Any]:
+    files = sorted(RESULTS.glob(f"{kind}-*.json"))
+    return {f.stem.removeprefix(f"{kind}-"): json.loads(f.read_text()) for f in files}
+
+
+def specialists(found: dict[str, Any]) -> str:
+    """Return the best specialist of each set beside a plain fine-tune of the same backbone."""
+    head = [
+        "**The specialist that was best on validation, on test cases** (mean over seeds, 95 % "
+        "bootstrap interval over cases). Beside it: EfficientNet-Lite0 fine-tuned by the published "
+        "recipe.",
+        "",
+        "| set | n | seeds | AUC | accuracy | balanced | plain AUC | plain balanced |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    return "\n".join(head + [_specialist(name, one) for name, one in found.items()])
+
+
+def _specialist(name: str, one: dict[str, Any]) -> str:
+    ours, plain = one["ours"], one["plain_timm"]
+    cells = [name, str(one["n_test"]), str(len(one["seeds"]))]
+    cells += [_with(ours, metric) for metric in ("auc", "accuracy", "balanced_accuracy")]
+    cells += [_with(plain, m) if plain else "" for m in ("auc", "balanced_accuracy")]
+    return f"| {' | '.join(cells)} |"
+
+
+def _with(one: dict[str, Any], metric: str) -> str:
+    low, high = one["interval"][metric]
+    return f"{_short(one['mean'][metric])} ({_short(low, 2)}–{_short(high, 2)})"
+
+
+def _short(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}f}".replace("0.", ".", 1)
+
+
+def systems(found: dict[str, Any]) -> str:
+    """Return every system's balanced accuracy on every set, and the mean gain over `specialist`."""
+    names = list(found)
+    rows = {
+        system: [next(r for r in found[n]["rows"] if r["system"] == system) for n in names]
+        for system in SYSTEMS
+    }
+    counts = [f"{n} ({found[n]['rows'][0]['n']})" for n in names]
+    head = [
+        "**Every system on the same test cases**: balanced accuracy in %, one seed. Last column: "
+        "mean difference to `specialist`, with a 95 % interval from the paired intervals of the "
+        "sets. ▼ significantly below `specialist`, ▲ above.",
+        "",
+        f"| system | {' | '.join(counts)} | mean | gain |",
+        f"|---|{'---|' * (len(names) + 2)}",
+    ]
+    return "\n".join(head + [_system(system, row) for system, row in rows.items()])
+
+
+def _system(system: str, rows: Sequence[dict[str, Any]]) -> str:
+    cells = [f"{100 * row['balanced_accuracy']:.1f}{_mark(row)}" for row in rows]
+    mean = sum(row["balanced_accuracy"] for row in rows) / len(rows)
+    return f"| `{system}` | {' | '.join(cells)} | {100 * mean:.1f} | {_gain(rows)} |"
+
+
+def _mark(row: dict[str, Any]) -> str:
+    if row["balanced_accuracy_gain_interval"] is None:
+        return ""
+    low, high = row["balanced_accuracy_gain_interval"]
+    return "▲" if low > 0 else "▼" if high < 0 else ""
+
+
+def _gain(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the mean gain; sets are independent, so their variances add."""
+    if any(row["balanced_accuracy_gain"] is None for row in rows):
+        return ""
+    mean = sum(row["balanced_accuracy_gain"] for row in rows) / len(rows)
+    widths = [high - low for low, high in (r["balanced_accuracy_gain_interval"] for r in rows)]
+    half = math.sqrt(sum((width / 2) ** 2 for width in widths)) / len(rows)
+    return f"{100 * mean:+.1f} ({100 * (mean - half):+.1f} to {100 * (mean + half):+.1f})"
+
+
+def speed() -> str:
+    """Return the ratios of the speed suite."""
+    found = json.loads((RESULTS / "speed.json").read_text())
+    retrieval, batches = found["retrieval"], found["many_against_one_by_one"]
+    slowest = min(one["ratio"] for one in found["batched_prediction_against_timm"].values())
+    lines = [
+        ("specialists' batched prediction, of a bare timm loop (slowest of them)", slowest),
+        (
+            f"retrieval of {retrieval['queries']} queries at once, of raw FAISS",
+            retrieval["ratio_to_faiss"],
+        ),
+        ("retrieval one query at a time, of raw FAISS", retrieval["ratio_to_faiss_one_by_one"]),
+        (
+            f"the same among {retrieval['large']['indexed']:,} cases",
+            retrieval["large"]["ratio_to_faiss_one_by_one"],
+        ),
+        (
+            "retrieval at once, against the published brute force over feature maps",
+            retrieval["ratio_to_published"],
+        ),
+        (
+            "retrieval one by one, against the published brute force",
+            retrieval["ratio_to_published_one_by_one"],
+        ),
+        (
+            f"`diagnose_many` of {found['n']} cases, against `diagnose` one by one",
+            batches["ratio"],
+        ),
+    ]
+    rows = [f"| {what} | {ratio:.2f} |" for what, ratio in lines]
+    beyond = f"| what the workflow adds to a case (median) | {found['overhead_ms_a_case']:.1f} ms |"
+    head = [
+        "**Speed**, ratios measured side by side in one run.",
+        "",
+        "| what | ratio |",
+        "|---|---|",
+    ]
+    return "\n".join([*head, *rows, beyond])
+
+
+def filled(text: str) -> str:
+    """Return the README's text with the tables between their marks."""
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{tables()}\n{END}{rest.split(END)[1]}"
+
+
+def main() -> None:
+    """Print the tables, or put them into the README."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="into README.md")
+    if parser.parse_args().write:
+        readme = ROOT / "README.md"
+        readme.write_text(filled(readme.read_text()))
+    else:
+        print(tables())
+
+
+if __name__ == "__main__":
+    main()
