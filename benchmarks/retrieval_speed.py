@@ -59,7 +59,7 @@ def measure(images: Sequence[Image.Image], *, queries: int = 256) -> dict[str, A
     published.fit(maps[asking:])
     ask, ask_maps = vectors[:asking], maps[:asking]
     guards = [guard(one) for one in prints[:asking]]
-    seconds = _interleaved(
+    seconds = interleaved(
         {
             "ours": lambda: index.search(ask, NEIGHBOURS),
             "ours_guarded": lambda: index.search(ask, NEIGHBOURS, skip=guards),
@@ -104,7 +104,7 @@ def _large(dimension: int, count: int = 50_000, queries: int = 32) -> dict[str, 
     plain = faiss.IndexFlatIP(dimension)
     plain.add(index.vectors())
     ask = rows[:queries]
-    seconds = _interleaved(
+    seconds = interleaved(
         {
             "ours": lambda: index.search(ask, NEIGHBOURS),
             "faiss": lambda: plain.search(ask, NEIGHBOURS),
@@ -121,10 +121,10 @@ def _large(dimension: int, count: int = 50_000, queries: int = 32) -> dict[str, 
     }
 
 
-def _interleaved(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
+def interleaved(calls: dict[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, float]:
     """Return each call's median time; rounds go through all calls, so that drift hits all alike."""
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for round_number in range(REPEATS + 1):
+    for round_number in range(repeats + 1):
         for name, call in calls.items():
             start = time.perf_counter()
             call()

@@ -9,7 +9,6 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from PIL import Image
 
 from benchmarks import retrieval_speed
 from benchmarks.accuracy import RESULTS, versions
+from benchmarks.retrieval_speed import interleaved
 from gsco.agent import GSCo
 from gsco.case import Case
 from specialists import images as pixels
@@ -25,18 +25,6 @@ from specialists.classifier import Classifier
 from specialists.images import normalise, to_tensor
 
 TASK = "pneumonia-cxr"
-
-
-def side_by_side(parts: dict[str, Callable[[], object]], repeats: int = 7) -> dict[str, float]:
-    """Return the median seconds of each part, taken in turns after one warm-up."""
-    taken: dict[str, list[float]] = {name: [] for name in parts}
-    for number in range(repeats + 1):
-        for name, part in parts.items():
-            start = time.perf_counter()
-            part()
-            if number:
-                taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in taken.items()}
 
 
 def prediction(specialist: Classifier, pictures: list[Image.Image]) -> dict[str, float]:
@@ -49,7 +37,7 @@ def prediction(specialist: Classifier, pictures: list[Image.Image]) -> dict[str,
         for part in tensor.split(64):
             specialist.network(normalise(part, bare.mean, bare.std)).softmax(1).tolist()
 
-    taken = side_by_side({"bare": loop, "ours": lambda: specialist.predict_tensor(tensor)})
+    taken = interleaved({"bare": loop, "ours": lambda: specialist.predict_tensor(tensor)})
     return {**taken, "ratio": taken["bare"] / taken["ours"]}
 
 
@@ -87,7 +75,7 @@ def overhead(agent: GSCo, pictures: list[Image.Image]) -> float:
 def batching(agent: GSCo, pictures: list[Image.Image]) -> dict[str, float]:
     """Compare `diagnose_many` with `diagnose` one by one."""
     cases = [Case(images=(picture,), task=TASK) for picture in pictures]
-    taken = side_by_side(
+    taken = interleaved(
         {
             "one by one": lambda: [agent.diagnose(case) for case in cases],
             "many": lambda: agent.diagnose_many(cases),

@@ -7,32 +7,25 @@
 """
 
 import asyncio
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-import gsco
 from gsco import workflow
-from gsco.case import SYSTEMS, Case, Diagnosis, Failure, Reading, System
+from gsco.case import SYSTEMS, Case, Diagnosis, System
+from gsco.conclude import diagnosis_of, provenance_of, unreadable
 from gsco.errors import UsageError, WorkspaceError, unknown
-from gsco.fusing import RECALLED
-from gsco.fusion import prediction_set
 from gsco.settings import Settings, load_settings
 from gsco.task import Task
 from gsco.workflow import State, Tools
 from gsco.workspace import TaskFolder, open_task, starter, tasks_of
-from specialists import Specialist, SpecialistError
+from specialists import SpecialistError
 
 if TYPE_CHECKING:
-    from gsco.fusion import Fusion
     from gsco.generalist import Generalist
     from gsco.prompts import Style
-    from retrieval import CaseIndex
 
 BATCH = 64
 
@@ -160,7 +153,7 @@ class GSCo:
             neighbours=self.settings.neighbours,
             permutations=self.settings.permutations,
             style="calibrated",
-            provenance=_provenance(task, fusion, found, index),
+            provenance=provenance_of(task, fusion, found, index),
         )
 
     def diagnose(
@@ -232,7 +225,7 @@ class GSCo:
                 prints += workflow.take_in([case], tools)
                 readable.append(number)
             except SpecialistError as error:
-                broken[number] = _unreadable(case, number, system, str(error))
+                broken[number] = unreadable(case, number, system, str(error))
         made: list[Diagnosis] = []
         if readable:
             part = [cases[i] for i in readable]
@@ -260,7 +253,7 @@ class GSCo:
         }
 
     def _diagnoses(self, cases: Sequence[Case], state: State, tools: Tools) -> list[Diagnosis]:
-        return [_diagnosis(case, number, state, tools) for number, case in enumerate(cases)]
+        return [diagnosis_of(case, number, state, tools) for number, case in enumerate(cases)]
 
     def _explained(self, case: Case, diagnosis: Diagnosis, style: "Style") -> Diagnosis:
         """Leave each specialist, and the neighbours, out once and note what would change."""
@@ -292,132 +285,3 @@ def _merged(state: State, added: State) -> State:
     merged["failures"] = state["failures"] + added.get("failures", [])
     merged["seconds"] = {**state["seconds"], **added.get("seconds", {})}
     return merged
-
-
-def _diagnosis(case: Case, number: int, state: State, tools: Tools) -> Diagnosis:
-    fusion, system = tools.fusion, state["system"]
-    row = state["probabilities"][number]
-    recalled = state["recalled"][number]
-    readings = state.get("readings")
-    reading = readings[number] if readings else None
-    # As many as the bound was fitted with, however many were asked for.
-    similar = [n.similarity for n in recalled.neighbours[:RECALLED]]
-    familiarity = float(np.mean(similar)) if similar else None
-    shown, answer = _answer(row, fusion.labels, fusion.kind)
-    sets = None
-    bound = workflow.threshold_of(state, number, tools)
-    if row is not None and bound is not None:
-        sets = prediction_set(np.array(row), fusion.labels, bound)
-    unfused = state["unfused"][number]
-    made = Diagnosis(
-        case=case.id or state["prints"][number].content_hash,
-        task=case.task,
-        system=system,
-        answer=answer,
-        probabilities=shown,
-        prediction_set=sets,
-        coverage=fusion.coverage if sets is not None else None,
-        review=False,
-        review_reasons=(),
-        opinions=tuple(said[number] for said in state.get("opinions", {}).values()),
-        neighbours=recalled.neighbours,
-        reading=reading,
-        in_domain=None if familiarity is None else familiarity >= fusion.familiar,
-        familiarity=familiarity,
-        dropped_neighbours=recalled.dropped,
-        failures=(*state["failures"], *([unfused] if unfused else [])),
-        seconds=dict(state["seconds"]),
-        provenance={
-            "generalist": tools.generalist.name if tools.generalist else "not asked",
-            **tools.provenance,
-        },
-    )
-    reasons = _reasons(made, tools)
-    return replace(made, review=bool(reasons), review_reasons=reasons)
-
-
-def _answer(
-    row: list[float] | None, labels: tuple[str, ...], kind: str
-) -> tuple[dict[str, float], str | tuple[str, ...] | None]:
-    if row is None:
-        return {}, None
-    shown = dict(zip(labels, row, strict=True))
-    if kind == "multi":
-        return shown, tuple(label for label, p in shown.items() if p > 0.5)
-    return shown, max(shown, key=shown.__getitem__)
-
-
-def _read_answer(reading: Reading | None, tools: Tools) -> str | tuple[str, ...] | None:
-    if reading is None or tools.fusion.kind == "single":
-        return reading.answer if reading else None
-    if not reading.probabilities:
-        return None
-    return _answer([reading.probabilities[t] for t in tools.task.texts], tools.task.texts, "multi")[
-        1
-    ]
-
-
-def _said(answer: str | tuple[str, ...] | None) -> str:
-    return repr(answer) if isinstance(answer, str) else ", ".join(answer or ("no label",))
-
-
-def _reasons(made: Diagnosis, tools: Tools) -> tuple[str, ...]:
-    """Say why a person must look, in sentences."""
-    reasons = []
-    if made.answer is None:
-        reasons.append("No part could answer.")
-    if made.in_domain is False:
-        reasons.append(
-            "The image lies outside what the specialists know: it resembles their training cases "
-            "less than 99 % of the validation cases did."
-        )
-    if made.prediction_set is not None and len(made.prediction_set) != 1:
-        kept = ", ".join(made.prediction_set) or "no label"
-        reasons.append(f"At {made.coverage:.0%} coverage the answer is not single: {kept}.")
-    if made.system in workflow.READING_SYSTEMS:
-        read = _read_answer(made.reading, tools)
-        if made.answer is not None and read not in (None, made.answer):
-            reasons.append(f"The generalist reads {_said(read)}, the whole {_said(made.answer)}.")
-        if tools.generalist and not tools.is_calibrated:
-            reasons.append(
-                f"The generalist {tools.generalist.name!r} was not calibrated for this task; "
-                "construct it again with `--generalist`."
-            )
-    if made.failures:
-        parts = ", ".join(failure.part for failure in made.failures)
-        reasons.append(f"Some parts failed: {parts}.")
-    return tuple(reasons)
-
-
-def _provenance(
-    task: Task, fusion: "Fusion", specialists: Mapping[str, Specialist], index: "CaseIndex"
-) -> dict[str, str]:
-    """Return the versions and hashes of what a task consists of."""
-    from importlib.metadata import version
-
-    return {
-        "gsco": gsco.__version__,
-        "torch": version("torch"),
-        "timm": version("timm"),
-        "transformers": version("transformers"),
-        "task sha256": hashlib.sha256(task.to_toml().encode()).hexdigest(),
-        "fusion sha256": hashlib.sha256(fusion.to_json().encode()).hexdigest(),
-        "index sha256": index.manifest().data_hash,
-        "embedder sha256": index.embedder_hash,
-        **{f"specialist {n} sha256": s.weights_hash for n, s in specialists.items()},
-    }
-
-
-def _unreadable(case: Case, number: int, system: System, why: str) -> Diagnosis:
-    return Diagnosis(
-        case=case.id or f"case {number}",
-        task=case.task,
-        system=system,
-        answer=None,
-        probabilities={},
-        prediction_set=None,
-        coverage=None,
-        review=True,
-        review_reasons=("The image cannot be read.",),
-        failures=(Failure("intake", why),),
-    )
