@@ -23,6 +23,15 @@ from specialists.opinion import Opinion
 WEIGHTS, CARD = "weights.safetensors", "card.toml"
 
 
+def batch_on(device: str) -> int:
+    """Return how many images go through a network at once.
+
+    On a CPU the activations of more outgrow what the allocator keeps, and fetching fresh pages for
+    every layer costs more than a large batch gains: 64 at 128 pixels were half as fast as 16.
+    """
+    return 16 if device == "cpu" else 256
+
+
 class Classifier:
     """A network with the card that says what its outputs mean."""
 
@@ -67,9 +76,9 @@ class Classifier:
         )
 
     @torch.inference_mode()
-    def logits(self, pixels: Tensor, batch: int = 64) -> Tensor:
+    def logits(self, pixels: Tensor) -> Tensor:
         """Return (N, C) float32 logits of (N, 3, S, S) uint8, before calibration."""
-        parts = [self.network(self._prepare(part)) for part in pixels.split(batch)]
+        parts = [self.network(self._prepare(part)) for part in pixels.split(batch_on(self.device))]
         return torch.cat(parts).float().cpu()
 
     def embed(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
@@ -79,9 +88,10 @@ class Classifier:
         return self.embed_tensor(to_tensor(images, self.input_size))
 
     @torch.inference_mode()
-    def embed_tensor(self, pixels: Tensor, batch: int = 64) -> NDArray[np.float32]:
+    def embed_tensor(self, pixels: Tensor) -> NDArray[np.float32]:
         """Return (N, D) float32 unit rows of (N, 3, S, S) uint8."""
-        rows = [features(self.network, self._prepare(part)) for part in pixels.split(batch)]
+        parts = pixels.split(batch_on(self.device))
+        rows = [features(self.network, self._prepare(part)) for part in parts]
         unit = nn.functional.normalize(torch.cat(rows).float(), dim=1)
         return np.ascontiguousarray(unit.cpu().numpy())
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from specialists import backbone as backbones
 from specialists.card import backbone_named
+from specialists.classifier import batch_on
 from specialists.images import normalise, to_tensor
 
 NAME = "efficientnet-lite0-imagenet"
@@ -46,12 +47,12 @@ class ImageNetEmbedder:
         return self.embed_tensor(to_tensor(images, SIZE))
 
     @torch.inference_mode()
-    def embed_tensor(self, pixels: torch.Tensor, batch: int = 64) -> NDArray[np.float32]:
+    def embed_tensor(self, pixels: torch.Tensor) -> NDArray[np.float32]:
         """Return (N, 320) float32 unit rows of (N, 3, 128, 128) uint8."""
         bare = self.backbone
         rows = [
             _features(self.network, normalise(part, bare.mean, bare.std))
-            for part in pixels.split(batch)
+            for part in pixels.split(batch_on("cpu"))
         ]
         unit = torch.nn.functional.normalize(torch.cat(rows).float(), dim=1)
         return np.ascontiguousarray(unit.numpy())

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from specialists import backbone as backbones
 from specialists.calibrate import fit_temperature
 from specialists.card import Backbone
+from specialists.classifier import batch_on
 from specialists.errors import SpecialistError
 from specialists.images import augment, normalise
 
@@ -293,8 +294,9 @@ def _logits(network: nn.Module, pixels: NDArray[np.uint8], backbone: Backbone) -
     device = next(network.parameters()).device
     network.eval()
     parts = []
-    for start in range(0, len(pixels), 128):
-        rows = torch.from_numpy(np.array(pixels[start : start + 128])).to(device)
+    step = batch_on(device.type)
+    for start in range(0, len(pixels), step):
+        rows = torch.from_numpy(np.array(pixels[start : start + step])).to(device)
         batch = normalise(rows, backbone.mean, backbone.std)
         parts.append(network(batch.contiguous(memory_format=torch.channels_last)).float().cpu())
     return torch.cat(parts)
