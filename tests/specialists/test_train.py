@@ -200,14 +200,14 @@ def test_a_loss_that_is_not_a_number_ends_the_training(monkeypatch: pytest.Monke
     )
 
 
-def test_a_large_set_gets_fewer_epochs_but_six_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_set_gets_fewer_epochs_but_four_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
     def planned(n: int, samples: int | None) -> int:
         part = Part(np.zeros((n, 3, 32, 32), np.uint8), np.arange(n) % 2)
         recipe = plan(monkeypatch, "default", epochs=30, samples=samples)
         return train._Run(small(), part, 2, recipe, 0, False).planned
 
     assert planned(100, 2000) == 20
-    assert planned(100, 200) == 6
+    assert planned(100, 200) == 4
     assert planned(10, 2000) == 30
     assert planned(100, None) == 30
 
@@ -221,3 +221,21 @@ def test_a_training_part_smaller_than_a_batch_trains(monkeypatch: pytest.MonkeyP
 def test_a_new_head_starts_from_even_odds() -> None:
     network = build(small(), 3, pretrained=False).eval()
     assert network(torch.randn(2, 3, 32, 32)).abs().max() == 0
+
+
+def test_pretrained_first_stages_keep_their_weights_and_statistics(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan(monkeypatch, "default", epochs=1, samples=None, batch=8)
+    bare = small("efficientnet-lite0")
+    before = weights(build(bare, 2, pretrained=True))
+    found = train.train(bare, bright_or_dark(16), bright_or_dark(8, seed=1), 2)
+    after = weights(found.network)
+    first = ("conv_stem", "bn1", "blocks.0", "blocks.1")
+    kept = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in before if name.startswith(first)} <= kept
+    assert not any(name.startswith(("blocks.2", "conv_head")) for name in kept)
+
+
+def test_the_published_recipe_trains_every_layer() -> None:
+    assert RECIPES["paper"].frozen == 0
