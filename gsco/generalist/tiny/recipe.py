@@ -188,12 +188,24 @@ def train_whole(
 
 # Any: transformers' models have no types.
 def _answer_loss(model: Any, batch: Batch, pictures: Pictures, draw: torch.Generator) -> Tensor:
-    pixels = normalise(augment(pictures.pixels[batch.rows], draw), HALF, HALF)
+    pixels = normalise(fogged(augment(pictures.pixels[batch.rows], draw), draw), HALF, HALF)
     states = model.model(
         input_ids=batch.tokens, attention_mask=batch.mask, pixel_values=pixels
     ).last_hidden_state
     said = batch.targets != -100
     return functional.cross_entropy(model.lm_head(states[said]), batch.targets[said])
+
+
+def fogged(pixels: Tensor, draw: torch.Generator, share: float = 0.25) -> Tensor:
+    """Return (N, 3, S, S) pixels, a share of the images blurred until little can be told.
+
+    A training image is soon known by heart; without this the model would learn that it can always
+    trust its eyes, and ignore the evidence on images that it has never seen.
+    """
+    chosen = torch.rand(len(pixels), generator=draw) < share
+    coarse = functional.avg_pool2d(pixels[chosen], architecture.SIZE // 8)
+    blurred = functional.interpolate(coarse, size=pixels.shape[-2:], mode="bilinear")
+    return pixels.index_put((chosen,), blurred)
 
 
 def _new_run(stage: str, modules: nn.ModuleDict, plan: Plan, slower: dict[str, float]) -> Run:

@@ -53,8 +53,9 @@ class Batch:
 def draw_sample(pictures: Pictures, draw: random.Random) -> Sample:
     """Return a random sample: task, class and case each with the same chance.
 
-    One in ten is of a task without pictures of its own, where only the evidence can tell; one in
-    twelve asks for the presence of one label.
+    One in ten is of a task without pictures of its own, and of those with evidence one in five has
+    the picture of another case: there only the evidence can tell. One in twelve asks for the
+    presence of one label.
     """
     if draw.random() < 0.1:
         task = draw.choice(_foreign())
@@ -68,6 +69,8 @@ def draw_sample(pictures: Pictures, draw: random.Random) -> Sample:
         row = int(examples.rows[matching[draw.randrange(len(matching))]])
         weights = (4, 2, 2, 2)
     moed, rad = draw.choices(_VARIANTS, weights=weights)[0]
+    if (moed or rad) and draw.random() < 0.2:
+        row = draw.randrange(len(pictures.pixels))
     wrong = draw.random() < 0.06
     evidence = draw_evidence(task, target, draw, moed=moed, rad=rad, wrong=wrong)
     prompt = build_prompt(
