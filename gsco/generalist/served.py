@@ -204,7 +204,7 @@ class ServedGeneralist:
             raise GeneralistError(
                 f"The server of {self.name!r} ignores `structured_outputs`: allowed to say only "
                 f"{IMPOSSIBLE!r}, it said {text[:40]!r}. Its answers would not be decisions. "
-                "Serve the model with vLLM 0.12 or newer, for example by `gsco serve`."
+                "Serve the model with `vllm serve`, 0.12 or newer."
             )
 
     async def _read(self, prompts: Sequence[Prompt], permutations: int) -> list[Reading]:
@@ -267,7 +267,7 @@ class ServedGeneralist:
     def _dead(self) -> str:
         urls = [endpoint.url for endpoint in self._endpoints]
         return (
-            f"No generalist answers at {urls!r}. Start one with `gsco serve MODEL`, correct "
+            f"No generalist answers at {urls!r}. Start one with `vllm serve MODEL`, correct "
             "`generalist` in the settings, or leave it empty for the shipped gsco-tiny."
         )
 

@@ -57,9 +57,6 @@ def test_another_image_changes_the_reading() -> None:
     assert abs(seen[0] - seen[1]) > 0.01
 
 
-@pytest.mark.xfail(
-    strict=False, reason="gsco-tiny's second stage was stopped at 330 of 1,500 steps"
-)
 @pytest.mark.parametrize("name", ["pneumonia-cxr", "brain-mri", "white-cells"])
 def test_reliable_evidence_raises_its_label(name: str) -> None:
     task = task_named(name)

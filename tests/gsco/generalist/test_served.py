@@ -239,7 +239,7 @@ def test_a_wrong_model_name_is_answered_with_those_that_are_offered() -> None:
 
 
 def test_a_dead_server_is_named_with_what_to_do() -> None:
-    with pytest.raises(GeneralistError, match=r"127\.0\.0\.1:9/v1.*Start one with `gsco serve"):
+    with pytest.raises(GeneralistError, match=r"127\.0\.0\.1:9/v1.*Start one with `vllm serve"):
         connect([DEAD])
 
 
