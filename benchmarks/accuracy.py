@@ -29,7 +29,7 @@ from gsco.datasets import Dataset, read_dataset
 from gsco.evaluation.evaluate import evaluate
 from gsco.evaluation.metrics import interval, resamples
 from gsco.task import task_named
-from gsco.workspace import TaskFolder
+from gsco.workspace import TaskFolder, starter
 from specialists.calibrate import quality
 from specialists.classifier import load
 
@@ -49,6 +49,8 @@ class Set:
     plain: bool = True
     """Whether a plain fine-tune is trained beside it."""
     split_column: str = "split"
+    ships: bool = False
+    """Whether the starter workspace is measured instead of a new one."""
 
 
 SETS: Mapping[str, Set] = {
@@ -57,12 +59,11 @@ SETS: Mapping[str, Set] = {
     "white-cells": Set("white-cells", "wbc_seg"),
     "breast-ultrasound-3": Set("breast-ultrasound-3", "busi_breast_us"),
     "dermoscopy": Set("dermoscopy", "dermoscopy_ham10000"),
-    "brain-mri": Set("brain-mri", "brain_tumor_mri"),
+    "brain-mri": Set("brain-mri", "brain_tumor_mri", ships=True),
     "brain-mri-alt": Set("brain-mri", "brain_tumor_mri", split_column="alt_split"),
-    "pneumonia-cxr-3": Set("pneumonia-cxr-3", "cxr_pneumonia", plain=False),
-    "pneumonia-cxr": Set("pneumonia-cxr", "cxr_pneumonia", plain=False),
-    "breast-ultrasound": Set("breast-ultrasound", "busi_breast_us", plain=False),
-    "modality": Set("modality", "", plain=False),
+    "pneumonia-cxr": Set("pneumonia-cxr", "cxr_pneumonia", plain=False, ships=True),
+    "breast-ultrasound": Set("breast-ultrasound", "busi_breast_us", plain=False, ships=True),
+    "modality": Set("modality", "", plain=False, ships=True),
 }
 
 
@@ -100,8 +101,9 @@ def run(root: Path, work: Path, name: str) -> None:
     for seed in range(chosen.seeds):
         # The first seed's workspace is also the one whose systems are compared.
         reader = generalist if seed == 0 else None
-        folder = work / f"seed-{seed}"
-        construct(dataset, folder, name, Plan(seed=seed), generalist=reader, progress=show)
+        folder = starter() if chosen.ships else work / f"seed-{seed}"
+        if not chosen.ships:
+            construct(dataset, folder, name, Plan(seed=seed), generalist=reader, progress=show)
         ours.append(Measured.of(TaskFolder(folder, name), dataset))
         if chosen.plain:
             plan = Plan(backbones=(PLAIN,), recipe="paper", seed=seed)
@@ -115,7 +117,8 @@ def run(root: Path, work: Path, name: str) -> None:
     }
     seeds = list(range(chosen.seeds))
     write(f"specialists-{name}", command, {**facts, "failures": 0, "seeds": seeds, **figures})
-    agent = GSCo.open(work / "seed-0", generalist=generalist)
+    first = starter() if chosen.ships else work / "seed-0"
+    agent = GSCo.open(first, generalist=generalist)
     rows = [asdict(row) for row in evaluate(agent, dataset, name, SYSTEMS, progress=show)]
     failures = sum(row["failures"] for row in rows)
     about = {**facts, "generalist": generalist.name, "failures": failures, "seed": 0}
