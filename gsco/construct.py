@@ -302,7 +302,8 @@ def _specialist(
     )
     with writing(f"specialists/{backbone.name}"):
         save(target, card, result.network)
-    checkpoint.unlink(missing_ok=True)
+    for file in build.glob(f"{checkpoint.stem}.*"):
+        file.unlink()
     return True
 
 

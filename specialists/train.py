@@ -4,11 +4,13 @@ Two recipes by name. `paper`: AdamW 1e-4, cosine, at most 100 epochs, stop after
 validation loss, batch 64, no augmentation (reference: the publication's specialists, which follow
 Doerrich et al., Sci Rep 2025). `default`: ours, made for two cores and small sets: augmentation on
 the batch, a one-cycle rate that is higher for the new head, class weights, pretrained first stages
-that stay as they are, and a moving average of the weights, which is what is kept.
+that stay as they are, and a moving average of the weights, which is what is kept. On small sets the
+weights of several such runs from the same first weights are averaged (Wortsman et al., "Model
+soups", ICML 2022): what one run learns hangs on its seed more than on anything else.
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -47,15 +49,21 @@ class Recipe:
     smoothing: float
     average: bool
     """Keep a moving average of the weights instead of the best epoch's."""
+    soup: int
+    """Average the weights of so many runs where the set is small and first weights are shared."""
     frozen: int
     """So many first groups of layers (the stem is one) keep their pretrained weights: edges look
     the same everywhere, small sets would only spoil them, and half of the time is spent there."""
 
 
 RECIPES: dict[RecipeName, Recipe] = {
-    "default": Recipe(1e-3, 3e-3, 30, 18_000, None, 32, 0.05, True, 0.05, True, 3),
-    "paper": Recipe(1e-4, 1e-4, 100, None, 5, 64, 0.01, False, 0.0, False, 0),
+    "default": Recipe(1e-3, 3e-3, 30, 18_000, None, 32, 0.05, True, 0.05, True, 3, 3),
+    "paper": Recipe(1e-4, 1e-4, 100, None, 5, 64, 0.01, False, 0.0, False, 1, 0),
 }
+
+
+SMALL = 600
+"""Training images up to which several runs are averaged."""
 
 
 @dataclass(frozen=True)
@@ -111,18 +119,49 @@ def train(
     Raises:
         SpecialistError: first weights are missing, or the loss is not a number.
     """
-    run = _Run(backbone, training, n_labels, RECIPES[recipe], seed, pretrained)
-    if checkpoint and checkpoint.exists():
-        run.restore(checkpoint)
-    while not run.finished:
-        run.epoch()
-        loss = run.validate(validation)
-        if checkpoint:
-            run.store(checkpoint)
-        progress(run.done, run.planned, loss)
-    network = run.kept()
+    shared = pretrained and backbone.first_weights != "scratch"
+    runs = RECIPES[recipe].soup if shared and len(training.targets) <= SMALL else 1
+    states = []
+    for number in range(runs):
+        run = _Run(backbone, training, n_labels, RECIPES[recipe], seed + 1000 * number, pretrained)
+        file = checkpoint.with_suffix(f".{number}.pt") if checkpoint else None
+        if file and file.exists():
+            run.restore(file)
+        while not run.finished:
+            run.epoch()
+            loss = run.validate(validation)
+            if file:
+                run.store(file)
+            progress(number * run.planned + run.done, runs * run.planned, loss)
+        network = run.kept()
+        states.append(network.state_dict())
+    network.load_state_dict(_averaged(states))
+    _unweigh(network, run.loss)
     logits = _logits(network, validation.pixels, backbone).numpy().astype(np.float64)
     return Trained(network, run.done, fit_temperature(logits, validation.targets), logits)
+
+
+def _averaged(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the mean of the weights; counters, which are whole numbers, are the first's."""
+    return {
+        # As a mean of differences: what all runs share, such as frozen weights, stays exact.
+        name: value + torch.stack([state[name] - value for state in states]).mean(0)
+        if value.is_floating_point()
+        else value
+        for name, value in states[0].items()
+    }
+
+
+@torch.no_grad()
+def _unweigh(network: nn.Module, loss: nn.Module) -> None:
+    """Take the class weights of the loss out of the logits again.
+
+    Weights w make a network say probabilities proportional to w times the true ones; they help it
+    to learn rare classes, and would make what it says too high for them.
+    """
+    bias, weight = backbones.head_of(network).bias, getattr(loss, "weight", None)
+    if bias is not None and weight is not None:
+        bias.sub_(weight.log().to(bias.device))
 
 
 class _Run:

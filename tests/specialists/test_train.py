@@ -239,3 +239,43 @@ def test_pretrained_first_stages_keep_their_weights_and_statistics(
 
 def test_the_published_recipe_trains_every_layer() -> None:
     assert RECIPES["paper"].frozen == 0
+
+
+def test_averaged_weights_are_the_mean_and_what_is_shared_stays_exact() -> None:
+    shared, count = torch.tensor([0.1, 0.7]), torch.tensor(5)
+    states = [
+        {"own": torch.tensor([float(n)]), "shared": shared, "count": count + n} for n in range(3)
+    ]
+    found = train._averaged(states)
+    assert found["own"].item() == pytest.approx(1.0)
+    assert torch.equal(found["shared"], shared)
+    assert found["count"] == count
+
+
+def test_a_small_set_with_first_weights_is_trained_several_times(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plan(monkeypatch, "default", epochs=1, samples=None, batch=8, soup=2)
+    told: list[tuple[int, int, float]] = []
+    train.train(
+        small("efficientnet-lite0"),
+        bright_or_dark(16),
+        bright_or_dark(8, seed=1),
+        2,
+        checkpoint=tmp_path / "state.pt",
+        progress=lambda *now: told.append(now),
+    )
+    assert [now[:2] for now in told] == [(1, 2), (2, 2)]
+    assert {file.name for file in tmp_path.iterdir()} == {"state.0.pt", "state.1.pt"}
+
+
+def test_class_weights_are_taken_out_of_what_the_network_says() -> None:
+    """A head that learnt weighted odds says the true ones afterwards."""
+    network = build(small("efficientnet-lite0"), 2, pretrained=False).eval()
+    weight = torch.tensor([4.0, 1.0])
+    with torch.no_grad():
+        network.classifier.bias.copy_((weight * torch.tensor([0.2, 0.8])).log())  # type: ignore[operator,union-attr]  # a Linear
+    train._unweigh(network, torch.nn.CrossEntropyLoss(weight=weight))
+    with torch.no_grad():
+        said = network(torch.zeros(1, 3, 32, 32)).softmax(1)
+    assert said[0].tolist() == pytest.approx([0.2, 0.8], abs=1e-5)
