@@ -2,8 +2,9 @@
 
     python -m gsco.generalist.tiny.recipe --data DIR --out DIR
 
-Two stages. `tower`: the vision tower learns all tasks by linear heads on its pooled patches, which
-is fast. `whole`: tower, projector and language part learn to answer prompts with the label's text.
+Three stages. `tower`: the vision tower learns all tasks by linear heads on its pooled patches,
+which is fast. `whole`: tower, projector and language part learn to answer prompts with the label.
+`reading`: the same, but half of the prompts can only be answered by reading the evidence.
 A shuffled letter cannot be learnt by a model this small: it would have to bind letters to labels.
 """
 
@@ -12,7 +13,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,15 @@ from torch.nn import functional
 from gsco.generalist.tiny import architecture
 from gsco.generalist.tiny.data import Pictures, load_pictures
 from gsco.generalist.tiny.export import export
-from gsco.generalist.tiny.samples import GROUP, Batch, batches, draw_sample
+from gsco.generalist.tiny.samples import (
+    GROUP,
+    LOOKING,
+    READING,
+    Batch,
+    Mix,
+    batches,
+    draw_sample,
+)
 from gsco.generalist.tiny.tokens import BEGIN, END, IMAGE, PAD, train_tokenizer
 from specialists.images import augment, normalise
 
@@ -42,6 +51,7 @@ class Plan:
     shares: tuple[int, ...] = (12, 14, 16, 22, 6)
     """Images of each task in a batch of the first stage."""
     whole_steps: int = 1500
+    reading_steps: int = 700
     rate: float = 1e-3
     """Highest learning rate of AdamW: embeddings, heads, norms."""
     matrix_rate: float = 2e-3
@@ -104,7 +114,13 @@ def train(
     pictures = load_pictures(data, "train", architecture.SIZE)
     tokenizer = make_tokenizer(pictures, plan.seed)
     tower = train_tower(pictures, out, plan, progress)
-    model = train_whole(pictures, tokenizer, tower, out, plan, progress)
+    model = new_model(tokenizer, tower)
+    stages = (
+        ("whole", plan.whole_steps, LOOKING, 1.0),
+        ("reading", plan.reading_steps, READING, 0.5),
+    )
+    for stage in stages:
+        train_whole(model, pictures, tokenizer, out, plan, Stage(*stage), progress)
     return export(model, tokenizer, out / "model")
 
 
@@ -157,33 +173,54 @@ def pooled(tower: nn.Module, pixels: Tensor) -> Tensor:
     return functional.layer_norm(patches.mean(1), (architecture.WIDTH,))
 
 
-def train_whole(
-    pictures: Pictures,
-    tokenizer: "PreTrainedTokenizerFast",
-    tower: nn.Module,
-    out: Path,
-    plan: Plan,
-    progress: Progress,
-) -> Any:
-    """Return the whole model, which answers prompts."""
+# Any: transformers' models have no types.
+def new_model(tokenizer: "PreTrainedTokenizerFast", tower: nn.Module) -> Any:
+    """Return a model that looks with `tower` and knows no language yet."""
     numbers = [tokenizer.convert_tokens_to_ids(token) for token in (IMAGE, PAD, BEGIN, END)]
     model = architecture.new_model(len(tokenizer), *numbers)
     model.model.vision_tower.load_state_dict(tower.state_dict())
+    return model
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of learning to answer prompts."""
+
+    name: str
+    steps: int
+    mix: Mix
+    factor: float
+    """Share of the plan's learning rates."""
+
+
+# Any: transformers' models have no types.
+def train_whole(
+    model: Any,
+    pictures: Pictures,
+    tokenizer: "PreTrainedTokenizerFast",
+    out: Path,
+    plan: Plan,
+    stage: Stage,
+    progress: Progress,
+) -> None:
+    """Teach the whole model to answer prompts."""
     slower = {"model.model.vision_tower": plan.finetune}
-    run = _new_run("whole", nn.ModuleDict({"model": model}), plan, slower)
+    slowed = replace(
+        plan, rate=plan.rate * stage.factor, matrix_rate=plan.matrix_rate * stage.factor
+    )
+    run = _new_run(stage.name, nn.ModuleDict({"model": model}), slowed, slower)
     patches = (architecture.SIZE // architecture.PATCH) ** 2
 
     def losses() -> Iterator[Tensor]:
         while True:
             # Each group of batches has a seed of its own, so that a run can go on inside a group.
             group, done = divmod(run.step, GROUP)
-            draw = random.Random(f"{plan.seed} {group}")
-            drawn = batches(pictures, tokenizer, patches, plan.batch, draw)
+            draw = random.Random(f"{plan.seed} {stage.name} {group}")
+            drawn = batches(pictures, tokenizer, patches, plan.batch, draw, stage.mix)
             for batch in drawn[done:]:
                 yield _answer_loss(model, batch, pictures, run.generator)
 
-    _learn(run, losses, plan.whole_steps, plan, out, progress)
-    return model
+    _learn(run, losses, stage.steps, plan, out, progress)
 
 
 # Any: transformers' models have no types.
@@ -270,9 +307,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tower-steps", type=int, default=Plan.tower_steps)
     parser.add_argument("--whole-steps", type=int, default=Plan.whole_steps)
+    parser.add_argument("--reading-steps", type=int, default=Plan.reading_steps)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    plan = Plan(tower_steps=given.tower_steps, whole_steps=given.whole_steps)
+    plan = Plan(
+        tower_steps=given.tower_steps,
+        whole_steps=given.whole_steps,
+        reading_steps=given.reading_steps,
+    )
     train(given.data, given.out, plan, lambda line: print(line, flush=True))  # noqa: T201
 
 

@@ -1,6 +1,7 @@
 """Training samples: a prompt of one of the four variants, in either style, and its answer."""
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,9 +11,9 @@ from PIL import Image
 from gsco.generalist.messages import messages
 from gsco.generalist.tiny.data import Pictures
 from gsco.generalist.tiny.evidence import draw_evidence
-from gsco.generalist.tiny.tokens import END, IMAGE
+from gsco.generalist.tiny.tokens import END, IMAGE, SENTENCES
 from gsco.prompts import Prompt, Style, build_prompt
-from gsco.task import Task, builtin_tasks
+from gsco.task import Label, Task, builtin_tasks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +24,22 @@ GROUP = 8
 """Batches drawn together, so that those of one batch can be of like length."""
 _BLANK = Image.new("RGB", (8, 8))
 _STYLES: tuple[Style, ...] = ("paper", "calibrated")
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Shares of the samples in which the picture does not tell."""
+
+    made_up: float
+    """Of tasks whose labels are drawn words."""
+    foreign: float
+    """Of real tasks without pictures of their own."""
+    mistaken: float
+    """Of the others with evidence: the picture is another case's."""
+
+
+LOOKING = Mix(made_up=0.0, foreign=0.1, mistaken=0.2)
+READING = Mix(made_up=0.4, foreign=0.1, mistaken=0.35)
 
 
 @dataclass(frozen=True)
@@ -50,15 +67,15 @@ class Batch:
     """(B,)."""
 
 
-def draw_sample(pictures: Pictures, draw: random.Random) -> Sample:
+def draw_sample(pictures: Pictures, draw: random.Random, mix: Mix = LOOKING) -> Sample:
     """Return a random sample: task, class and case each with the same chance.
 
-    One in ten is of a task without pictures of its own, and of those with evidence one in five has
-    the picture of another case: there only the evidence can tell. One in twelve asks for the
-    presence of one label.
+    Where the task is made up or has no pictures of its own, or the picture is another case's, only
+    the evidence can tell. One in twelve asks for the presence of one label.
     """
-    if draw.random() < 0.1:
-        task = draw.choice(_foreign())
+    kind = draw.random()
+    if kind < mix.made_up + mix.foreign:
+        task = made_up_task(draw) if kind < mix.made_up else draw.choice(_foreign())
         target, row = draw.randrange(len(task.texts)), draw.randrange(len(pictures.pixels))
         weights = (1, 3, 3, 3)
     else:
@@ -69,7 +86,7 @@ def draw_sample(pictures: Pictures, draw: random.Random) -> Sample:
         row = int(examples.rows[matching[draw.randrange(len(matching))]])
         weights = (4, 2, 2, 2)
     moed, rad = draw.choices(_VARIANTS, weights=weights)[0]
-    if (moed or rad) and draw.random() < 0.2:
+    if (moed or rad) and draw.random() < mix.mistaken:
         row = draw.randrange(len(pictures.pixels))
     wrong = draw.random() < 0.06
     evidence = draw_evidence(task, target, draw, moed=moed, rad=rad, wrong=wrong)
@@ -89,6 +106,17 @@ def draw_sample(pictures: Pictures, draw: random.Random) -> Sample:
     return Sample(prompt, task.texts[target], row)
 
 
+def made_up_task(draw: random.Random) -> Task:
+    """Return a task whose labels are words drawn at random, so that they have to be read."""
+    words = sorted({w for s in SENTENCES for w in re.findall("[a-z]{4,}", s.lower())})
+    count = draw.choice((2, 2, 3, 4, 5))
+    drawn = draw.sample(words, 2 * count)
+    texts = [" ".join(drawn[2 * i : 2 * i + draw.choice((1, 1, 2))]) for i in range(count)]
+    stem = draw.choice(list(builtin_tasks().values())).stem
+    labels = tuple(Label(text) for text in texts)
+    return Task("made-up", "Made up", "single", labels, modality="medical image", stem=stem)
+
+
 def _foreign() -> list[Task]:
     names = ("white-cells", "dermoscopy", "pneumonia-cxr-3", "modality")
     return [builtin_tasks()[name] for name in names]
@@ -100,9 +128,10 @@ def batches(
     image_tokens: int,
     size: int,
     draw: random.Random,
+    mix: Mix = LOOKING,
 ) -> list[Batch]:
     """Return `GROUP` batches whose samples are of like length, in random order."""
-    samples = [draw_sample(pictures, draw) for _ in range(GROUP * size)]
+    samples = [draw_sample(pictures, draw, mix) for _ in range(GROUP * size)]
     coded = sorted(
         ((*encode(sample, tokenizer, image_tokens), sample.row) for sample in samples),
         key=lambda line: len(line[0]) + len(line[1]),

@@ -12,8 +12,9 @@ from gsco.generalist.embedded import EmbeddedGeneralist
 from gsco.generalist.tiny import recipe
 from gsco.generalist.tiny.data import SOURCES, Pictures, load_pictures, tasks
 from gsco.generalist.tiny.recipe import Plan, train
-from gsco.generalist.tiny.samples import draw_sample, encode
+from gsco.generalist.tiny.samples import READING, draw_sample, encode, made_up_task
 from gsco.prompts import build_prompt
+from gsco.task import validate
 from specialists import SpecialistError
 
 CLASSES: Mapping[str, tuple[str, ...]] = {
@@ -24,7 +25,7 @@ CLASSES: Mapping[str, tuple[str, ...]] = {
     "fundus_chasedb1": ("vessel",),
     "dsb2018_nuclei": ("fluorescence",),
 }
-PLAN = Plan(tower_steps=2, whole_steps=4, batch=2, every=2, shares=(2, 2, 2, 2, 2))
+PLAN = Plan(tower_steps=2, whole_steps=4, reading_steps=2, batch=2, every=2, shares=(2, 2, 2, 2, 2))
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +70,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(
         train(data, tmp_path / "b", PLAN, kill)
     lines: list[str] = []
     again = EmbeddedGeneralist(train(data, tmp_path / "b", PLAN, lines.append))
-    assert [line.split(" loss")[0] for line in lines] == ["whole 4/4"]
+    assert [line.split(" loss")[0] for line in lines] == ["whole 4/4", "reading 2/2"]
     image = Image.new("RGB", (20, 20), "red")
     asked = [build_prompt(task, images=[image], answer_form="label") for task in tasks()]
     for one, other in zip(whole.read(asked), again.read(asked), strict=True):
@@ -120,6 +121,34 @@ def recipe_tasks(pictures: Pictures) -> list[tuple[str, ...]]:
 
     own = [examples.task.texts for examples in pictures.tasks]
     return own + [task.texts for task in builtin_tasks().values()]
+
+
+def test_labels_of_made_up_tasks_have_to_be_read() -> None:
+    draw = random.Random(0)
+    drawn = [made_up_task(draw) for _ in range(50)]
+    for task in drawn:
+        validate(task)
+        assert 2 <= len(task.texts) <= 5
+    assert len({task.texts for task in drawn}) == 50
+
+
+def test_the_reading_stage_asks_of_made_up_tasks_with_evidence(data: Path) -> None:
+    pictures = load_pictures(data, "train", 16)
+    draw = random.Random(0)
+    samples = [draw_sample(pictures, draw, READING) for _ in range(400)]
+    known = {text for task in recipe_tasks(pictures) for text in task} | {"yes", "no"}
+    made_up = [s for s in samples if not set(s.prompt.options) <= known]
+    assert 0.3 < len(made_up) / len(samples) < 0.5
+    assert sum(bool(s.prompt.evidence) for s in made_up) > 0.8 * len(made_up)
+
+
+def test_fog_leaves_most_images_as_they_are_and_blurs_the_rest() -> None:
+    pixels = torch.rand(200, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
+    found = recipe.fogged(pixels, torch.Generator().manual_seed(1))
+    changed = (found != pixels).flatten(1).any(1)
+    assert 0.15 < changed.float().mean() < 0.35
+    assert found[changed].std() < 0.5 * pixels[changed].std()
+    assert float(found.mean()) == pytest.approx(float(pixels.mean()), rel=0.02)
 
 
 def test_every_probability_is_one_token(data: Path) -> None:
