@@ -1,7 +1,6 @@
-"""Calibrate logits with one temperature and a bias a class, and measure how good they are.
+"""Calibrate logits with one temperature, and measure how good probabilities are.
 
-Temperature scaling: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017; with a bias:
-Alexandari et al., "Maximum Likelihood with Bias-Corrected Calibration", ICML 2020.
+Temperature scaling: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
 """
 
 import numpy as np
@@ -39,35 +38,6 @@ def fit_temperature(logits: Floats, targets: NDArray[np.int64]) -> float:
     # The bounds keep a perfect validation part from asking for certainty.
     found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
     return float(np.exp(found.x))
-
-
-PULL = 10.0
-"""Cases that hold the bias at zero, so that a small validation part does not invent one."""
-
-
-def fit_bias(logits: Floats, targets: NDArray[np.int64]) -> Floats:
-    """Return what to add to logits (N, C), so that one temperature can calibrate them: (C,).
-
-    Args:
-        logits: of the validation part.
-        targets: (N,) class numbers, or (N, C) zeros and ones for multi-label.
-    """
-    from scipy.optimize import minimize
-
-    n_labels = logits.shape[1]
-
-    def loss(parameters: Floats) -> float:
-        scaled = logits / np.exp(parameters[0]) + parameters[1:]
-        pull = PULL / len(targets) * float((parameters[1:] ** 2).mean())
-        if targets.ndim == 2:
-            return float(np.mean(np.logaddexp(0, scaled) - targets * scaled)) + pull
-        chances = softmax(scaled)[np.arange(len(targets)), targets]
-        return float(-np.log(chances.clip(1e-12)).mean()) + pull
-
-    bounds = [(np.log(0.05), np.log(20))] + [(-5, 5)] * n_labels
-    found = minimize(loss, np.zeros(n_labels + 1), bounds=bounds, method="L-BFGS-B")
-    bias: Floats = found.x[1:] * np.exp(found.x[0])
-    return bias
 
 
 def expected_calibration_error(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from specialists import backbone as backbones
-from specialists.calibrate import fit_bias, fit_temperature
+from specialists.calibrate import fit_temperature
 from specialists.card import Backbone
 from specialists.classifier import batch_on
 from specialists.errors import SpecialistError
@@ -51,16 +51,14 @@ class Recipe:
     """Keep a moving average of the weights instead of the best epoch's."""
     soup: int
     """Average the weights of so many runs where the set is small and first weights are shared."""
-    biased: bool
-    """Calibrate with a bias a class, fitted on validation, before the temperature."""
     frozen: int
     """So many first groups of layers (the stem is one) keep their pretrained weights: edges look
     the same everywhere, small sets would only spoil them, and half of the time is spent there."""
 
 
 RECIPES: dict[RecipeName, Recipe] = {
-    "default": Recipe(1e-3, 3e-3, 30, 18_000, None, 32, 0.05, True, 0.05, True, 3, True, 3),
-    "paper": Recipe(1e-4, 1e-4, 100, None, 5, 64, 0.01, False, 0.0, False, 1, False, 0),
+    "default": Recipe(1e-3, 3e-3, 30, 18_000, None, 32, 0.05, True, 0.05, True, 3, 3),
+    "paper": Recipe(1e-4, 1e-4, 100, None, 5, 64, 0.01, False, 0.0, False, 1, 0),
 }
 
 
@@ -140,8 +138,6 @@ def train(
     network.load_state_dict(_averaged(states))
     _unweigh(network, run.loss)
     logits = _logits(network, validation.pixels, backbone).numpy().astype(np.float64)
-    if RECIPES[recipe].biased:
-        logits += _shift(network, fit_bias(logits, validation.targets))
     return Trained(network, run.done, fit_temperature(logits, validation.targets), logits)
 
 
@@ -156,25 +152,16 @@ def _averaged(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
+@torch.no_grad()
 def _unweigh(network: nn.Module, loss: nn.Module) -> None:
     """Take the class weights of the loss out of the logits again.
 
     Weights w make a network say probabilities proportional to w times the true ones; they help it
     to learn rare classes, and would make what it says too high for them.
     """
-    weight = getattr(loss, "weight", None)
-    if weight is not None:
-        _shift(network, -np.log(weight.cpu().numpy()))
-
-
-@torch.no_grad()
-def _shift(network: nn.Module, bias: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Add a number to each logit that the head gives; return what was added."""
-    held = backbones.head_of(network).bias
-    if held is None:
-        return np.zeros_like(bias)
-    held.add_(torch.from_numpy(bias).to(held))
-    return bias
+    bias, weight = backbones.head_of(network).bias, getattr(loss, "weight", None)
+    if bias is not None and weight is not None:
+        bias.sub_(weight.log().to(bias.device))
 
 
 class _Run:

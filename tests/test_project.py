@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import tables
 from gsco.case import SYSTEMS
 from gsco.workspace import TaskFolder, starter, tasks_of
 from specialists.classifier import load, load_card
@@ -18,7 +19,7 @@ STARTER_TASKS = sorted(tasks_of(starter()))
 
 
 def test_the_starter_workspace_holds_the_promised_tasks() -> None:
-    assert {"pneumonia-cxr", "breast-ultrasound", "modality"} <= set(STARTER_TASKS)
+    assert {"pneumonia-cxr", "breast-ultrasound", "brain-mri", "modality"} == set(STARTER_TASKS)
 
 
 @pytest.mark.parametrize("task", STARTER_TASKS)
@@ -49,6 +50,11 @@ def test_what_ships_stays_under_sixty_megabytes_and_holds_no_image_of_a_case() -
 def test_the_readme_names_every_system() -> None:
     text = (ROOT / "README.md").read_text()
     assert [system for system in SYSTEMS if f"`{system}`" not in text] == []
+
+
+def test_the_tables_in_the_readme_are_those_of_the_committed_results() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert tables.filled(text) == text
 
 
 def test_every_result_says_its_command_versions_and_cases() -> None:

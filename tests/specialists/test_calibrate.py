@@ -6,13 +6,7 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from specialists import calibrate, torchvision_cure
-from specialists.calibrate import (
-    expected_calibration_error,
-    fit_bias,
-    fit_temperature,
-    quality,
-    softmax,
-)
+from specialists.calibrate import expected_calibration_error, fit_temperature, quality, softmax
 
 
 def sampled(classes: int = 3, n: int = 4000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -51,24 +45,6 @@ def test_the_temperature_stays_in_its_range_without_any_error_or_any_signal() ->
     assert 0.05 <= fit_temperature(right, targets) < 0.2
     assert 10 < fit_temperature(-right, targets) <= 20
     assert 0.05 <= fit_temperature(np.zeros((40, 2)), targets) <= 20
-
-
-def test_a_known_bias_is_found_whatever_the_temperature() -> None:
-    logits, targets = sampled()
-    shifted = (logits - np.array([1.0, 0.0, -0.5])) * 2
-    found = fit_bias(shifted, targets)
-    assert found - found.mean() == pytest.approx(np.array([5, -1, -4]) / 3, abs=0.25)
-
-
-def test_a_known_bias_is_found_for_several_labels() -> None:
-    chance = np.random.default_rng(1)
-    logits = chance.normal(0, 2, (3000, 2))
-    targets = (chance.random(logits.shape) < 1 / (1 + np.exp(-logits))).astype(np.int64)
-    assert fit_bias(logits - np.array([1.0, -0.5]), targets) == pytest.approx([1, -0.5], abs=0.15)
-
-
-def test_a_few_cases_invent_no_bias() -> None:
-    assert np.abs(fit_bias(np.zeros((3, 2)), np.array([0, 0, 0]))).max() < 1
 
 
 def test_softmax_sums_to_one_even_for_huge_logits() -> None:

@@ -57,14 +57,28 @@ def test_another_image_changes_the_reading() -> None:
     assert abs(seen[0] - seen[1]) > 0.01
 
 
-@pytest.mark.parametrize("name", ["pneumonia-cxr", "brain-mri", "white-cells"])
-def test_reliable_evidence_raises_its_label(name: str) -> None:
+UNREAD = pytest.mark.xfail(
+    strict=True, reason="gsco-tiny does not read the labels of tasks without pictures of their own"
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pneumonia-cxr",
+        "brain-mri",
+        pytest.param("dermoscopy", marks=UNREAD),
+        pytest.param("white-cells", marks=UNREAD),
+    ],
+)
+def test_reliable_opinions_for_a_label_make_it_likelier_than_for_any_other(name: str) -> None:
     task = task_named(name)
-    for label in task.texts:
-        names = ("resnet18", "densenet121", "vit-tiny")
-        told = tuple(opinion(task, label, name) for name in names)
-        plain, shown = tiny().read([prompt(task), prompt(task, opinions=told)])
-        assert shown.probabilities[label] > plain.probabilities[label]
+    names = ("resnet18", "densenet121", "vit-tiny")
+    told = [tuple(opinion(task, label, name) for name in names) for label in task.texts]
+    readings = tiny().read([prompt(task, opinions=opinions) for opinions in told])
+    for label, reading in zip(task.texts, readings, strict=True):
+        others = [r.probabilities[label] for r in readings if r is not reading]
+        assert reading.probabilities[label] > max(others)
 
 
 def test_neighbours_are_heard() -> None:
