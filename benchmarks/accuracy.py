@@ -29,6 +29,7 @@ from gsco.datasets import Dataset, read_dataset
 from gsco.evaluation.evaluate import evaluate
 from gsco.evaluation.metrics import interval, resamples
 from gsco.task import task_named
+from gsco.workflow import READING_SYSTEMS
 from gsco.workspace import TaskFolder, starter
 from specialists.calibrate import quality
 from specialists.classifier import load
@@ -51,16 +52,18 @@ class Set:
     split_column: str = "split"
     ships: bool = False
     """Whether the starter workspace is measured instead of a new one."""
+    reads: bool = True
+    """Whether the generalist is asked: not where it learnt from images of the same source."""
 
 
 SETS: Mapping[str, Set] = {
-    "breastmnist": Set("breast-ultrasound", "breastmnist", seeds=3, plain=False),
-    "pneumoniamnist": Set("pneumonia-cxr", "pneumoniamnist", seeds=3, plain=False),
+    "breastmnist": Set("breast-ultrasound", "breastmnist", seeds=3, plain=False, reads=False),
+    "pneumoniamnist": Set("pneumonia-cxr", "pneumoniamnist", seeds=3, plain=False, reads=False),
     "white-cells": Set("white-cells", "wbc_seg"),
     "breast-ultrasound-3": Set("breast-ultrasound-3", "busi_breast_us"),
     "dermoscopy": Set("dermoscopy", "dermoscopy_ham10000"),
     "brain-mri": Set("brain-mri", "brain_tumor_mri", ships=True),
-    "brain-mri-alt": Set("brain-mri", "brain_tumor_mri", split_column="alt_split"),
+    "brain-mri-alt": Set("brain-mri", "brain_tumor_mri", split_column="alt_split", reads=False),
     "pneumonia-cxr": Set("pneumonia-cxr", "cxr_pneumonia", plain=False, ships=True),
     "breast-ultrasound": Set("breast-ultrasound", "busi_breast_us", plain=False, ships=True),
     "modality": Set("modality", "", plain=False, ships=True),
@@ -96,7 +99,7 @@ def run(root: Path, work: Path, name: str) -> None:
     """Construct a set once a seed, measure its best specialists and all systems."""
     chosen, dataset = SETS[name], read(root, name)
     command = f"python -m benchmarks.accuracy --data $GSCO_DATA --work W --set {name}"
-    generalist = open_generalist()
+    generalist = open_generalist() if chosen.reads else None
     ours, plain = [], []
     for seed in range(chosen.seeds):
         # The first seed's workspace is also the one whose systems are compared.
@@ -119,9 +122,11 @@ def run(root: Path, work: Path, name: str) -> None:
     write(f"specialists-{name}", command, {**facts, "failures": 0, "seeds": seeds, **figures})
     first = starter() if chosen.ships else work / "seed-0"
     agent = GSCo.open(first, generalist=generalist)
-    rows = [asdict(row) for row in evaluate(agent, dataset, name, SYSTEMS, progress=show)]
+    systems = [s for s in SYSTEMS if generalist or s not in READING_SYSTEMS]
+    rows = [asdict(row) for row in evaluate(agent, dataset, name, systems, progress=show)]
     failures = sum(row["failures"] for row in rows)
-    about = {**facts, "generalist": generalist.name, "failures": failures, "seed": 0}
+    reader = generalist.name if generalist else "not asked: it learnt from the same source"
+    about = {**facts, "generalist": reader, "failures": failures, "seed": 0}
     write(f"systems-{name}", command, {**about, "rows": rows})
     print(name, {row["system"]: round(row["balanced_accuracy"], 3) for row in rows}, flush=True)
 
