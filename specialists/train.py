@@ -180,13 +180,15 @@ class _Run:
         self.backbone, self.training, self.recipe = backbone, training, recipe
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         network = backbones.build(backbone, n_labels, pretrained=pretrained)
-        if pretrained and backbone.first_weights != "scratch":
+        shared = pretrained and backbone.first_weights != "scratch"
+        if shared:
             _freeze(network, recipe.frozen)
         self.bare = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         several = torch.cuda.device_count() > 1
         self.network = nn.DataParallel(self.bare) if several else self.bare
         bound = recipe.samples // len(training.targets) if recipe.samples else recipe.epochs
-        self.planned = min(recipe.epochs, max(bound, 4))
+        # Whoever starts from nothing has edges to learn first.
+        self.planned = min(recipe.epochs, max(bound, 4 if shared else 12))
         answers = zlib.crc32(training.targets.tobytes())
         self.plan = repr((backbone, n_labels, recipe, seed, pretrained, answers))
         self.batch = recipe.batch

@@ -200,14 +200,17 @@ def test_a_loss_that_is_not_a_number_ends_the_training(monkeypatch: pytest.Monke
     )
 
 
-def test_a_large_set_gets_fewer_epochs_but_four_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
-    def planned(n: int, samples: int | None) -> int:
+def test_a_large_set_gets_fewer_epochs_but_more_if_it_starts_from_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def planned(n: int, samples: int | None, name: str = "vit-tiny", first: bool = False) -> int:
         part = Part(np.zeros((n, 3, 32, 32), np.uint8), np.arange(n) % 2)
         recipe = plan(monkeypatch, "default", epochs=30, samples=samples)
-        return train._Run(small(), part, 2, recipe, 0, False).planned
+        return train._Run(small(name), part, 2, recipe, 0, first).planned
 
     assert planned(100, 2000) == 20
-    assert planned(100, 200) == 4
+    assert planned(100, 200) == 12
+    assert planned(100, 200, "efficientnet-lite0", first=True) == 4
     assert planned(10, 2000) == 30
     assert planned(100, None) == 30
 
