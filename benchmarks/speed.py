@@ -21,7 +21,7 @@ from benchmarks.retrieval_speed import interleaved
 from gsco.agent import GSCo
 from gsco.case import Case
 from specialists import images as pixels
-from specialists.classifier import Classifier, batch_on
+from specialists.classifier import Classifier
 from specialists.images import normalise, to_tensor
 
 TASK = "pneumonia-cxr"
@@ -32,7 +32,7 @@ SEARCHED = 1676
 def prediction(specialist: Classifier, pictures: list[Image.Image]) -> dict[str, float]:
     """Compare `predict_tensor` with bare loops over the same decoded tensors.
 
-    One with our batch, which suits a CPU's memory, and one with 64, which people write.
+    One with our batch, which depends on the network, and one with 64, which people write.
     """
     tensor = to_tensor(pictures, specialist.input_size)
     bare = specialist.card.backbone
@@ -44,7 +44,7 @@ def prediction(specialist: Classifier, pictures: list[Image.Image]) -> dict[str,
 
     taken = interleaved(
         {
-            "bare": lambda: loop(batch_on(specialist.device)),
+            "bare": lambda: loop(specialist.batch),
             "bare_64": lambda: loop(64),
             "ours": lambda: specialist.predict_tensor(tensor),
         }

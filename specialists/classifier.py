@@ -5,6 +5,7 @@ opinions = specialist.predict([image])
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,33 @@ from specialists.opinion import Opinion
 WEIGHTS, CARD = "weights.safetensors", "card.toml"
 
 
-def batch_on(device: str) -> int:
-    """Return how many images go through a network at once.
+ROOM = 16 * 2**20
+"""Bytes that the largest activation of a batch may take on a CPU."""
+
+
+@torch.inference_mode()
+def batch_for(network: nn.Module, size: int) -> int:
+    """Return how many images of `size` pixels a side go through a network at once.
 
     On a CPU the activations of more outgrow what the allocator keeps, and fetching fresh pages for
-    every layer costs more than a large batch gains: 64 at 128 pixels were half as fast as 16.
+    every layer costs more than a large batch gains: of one network 64 were half as fast as 16, of
+    smaller ones twice as fast. So one image goes first, and its largest activation decides.
     """
-    return 16 if device == "cpu" else 256
+    device = next(network.parameters()).device
+    if device.type != "cpu":
+        return 256
+    largest = 1
+
+    def note(module: nn.Module, given: object, out: object) -> None:
+        nonlocal largest
+        if isinstance(out, Tensor):
+            largest = max(largest, out.numel() * out.element_size())
+
+    hooks = [module.register_forward_hook(note) for module in network.modules()]
+    network(torch.zeros(1, 3, size, size))
+    for hook in hooks:
+        hook.remove()
+    return max(8, min(64, ROOM // largest))
 
 
 class Classifier:
@@ -51,6 +72,11 @@ class Classifier:
     def input_size(self) -> int:
         """Side of the square input in pixels."""
         return self.card.backbone.input_size
+
+    @cached_property
+    def batch(self) -> int:
+        """How many images go through the network at once."""
+        return batch_for(self.network, self.input_size)
 
     def predict(self, images: Sequence[Image.Image]) -> list[Opinion]:
         """Return one opinion an image, with calibrated probabilities."""
@@ -78,7 +104,7 @@ class Classifier:
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
         """Return (N, C) float32 logits of (N, 3, S, S) uint8, before calibration."""
-        parts = [self.network(self._prepare(part)) for part in pixels.split(batch_on(self.device))]
+        parts = [self.network(self._prepare(part)) for part in pixels.split(self.batch)]
         return torch.cat(parts).float().cpu()
 
     def embed(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
@@ -90,8 +116,7 @@ class Classifier:
     @torch.inference_mode()
     def embed_tensor(self, pixels: Tensor) -> NDArray[np.float32]:
         """Return (N, D) float32 unit rows of (N, 3, S, S) uint8."""
-        parts = pixels.split(batch_on(self.device))
-        rows = [features(self.network, self._prepare(part)) for part in parts]
+        rows = [features(self.network, self._prepare(part)) for part in pixels.split(self.batch)]
         unit = nn.functional.normalize(torch.cat(rows).float(), dim=1)
         return np.ascontiguousarray(unit.cpu().numpy())
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from specialists import backbone as backbones
 from specialists.card import backbone_named
-from specialists.classifier import batch_on
+from specialists.classifier import batch_for
 from specialists.images import normalise, to_tensor
 
 NAME = "efficientnet-lite0-imagenet"
@@ -39,6 +39,7 @@ class ImageNetEmbedder:
         network = backbones.build(self.backbone, 2, pretrained=True).eval()
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         self.weights_hash = _hash(self.network)
+        self.batch = batch_for(self.network, SIZE)
 
     def embed(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """Return (N, 320) float32 unit rows."""
@@ -52,7 +53,7 @@ class ImageNetEmbedder:
         bare = self.backbone
         rows = [
             _features(self.network, normalise(part, bare.mean, bare.std))
-            for part in pixels.split(batch_on("cpu"))
+            for part in pixels.split(self.batch)
         ]
         unit = torch.nn.functional.normalize(torch.cat(rows).float(), dim=1)
         return np.ascontiguousarray(unit.numpy())

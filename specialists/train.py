@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from specialists import backbone as backbones
 from specialists.calibrate import fit_temperature
 from specialists.card import Backbone
-from specialists.classifier import batch_on
+from specialists.classifier import batch_for
 from specialists.errors import SpecialistError
 from specialists.images import augment, normalise
 
@@ -359,7 +359,7 @@ def _logits(network: nn.Module, pixels: NDArray[np.uint8], backbone: Backbone) -
     device = next(network.parameters()).device
     network.eval()
     parts = []
-    step = batch_on(device.type)
+    step = batch_for(network, pixels.shape[-1])
     for start in range(0, len(pixels), step):
         rows = torch.from_numpy(np.array(pixels[start : start + step])).to(device)
         batch = normalise(rows, backbone.mean, backbone.std)
