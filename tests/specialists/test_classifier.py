@@ -11,7 +11,7 @@ from PIL import Image
 from specialists import Card, Classifier, Quality, SpecialistError, backbone_named, load
 from specialists.backbone import build, head_of
 from specialists.card import file_sha256
-from specialists.classifier import save
+from specialists.classifier import batch_for, save
 
 torch.set_num_threads(1)
 
@@ -116,8 +116,15 @@ def test_a_batch_answers_as_its_images_one_by_one(saved: Path) -> None:
     single = np.concatenate([numbers(specialist, [image]) for image in images])
     assert np.abs(numbers(specialist, images) - single).max() < 1e-5
     pixels = torch.randint(0, 256, (5, 3, 96, 96), dtype=torch.uint8)
-    split = specialist.logits(pixels, batch=2)
-    assert torch.allclose(specialist.logits(pixels), split, atol=1e-4)
+    whole = specialist.logits(pixels)
+    specialist.batch = 2
+    assert torch.allclose(whole, specialist.logits(pixels), atol=1e-4)
+
+
+def test_a_network_with_large_activations_takes_fewer_images_at_once() -> None:
+    network = build(backbone_named("mobilenetv3-small"), 2, pretrained=False).eval()
+    assert batch_for(network, 96) == 64
+    assert 8 <= batch_for(network, 448) < 64
 
 
 @pytest.mark.parametrize(
