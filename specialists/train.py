@@ -119,7 +119,7 @@ def train(
     Raises:
         SpecialistError: first weights are missing, or the loss is not a number.
     """
-    shared = pretrained and backbone.first_weights != "scratch"
+    shared = _starts_from_weights(backbone, pretrained)
     runs = RECIPES[recipe].soup if shared and len(training.targets) <= SMALL else 1
     states = []
     for number in range(runs):
@@ -139,6 +139,10 @@ def train(
     _unweigh(network, run.loss)
     logits = _logits(network, validation.pixels, backbone).numpy().astype(np.float64)
     return Trained(network, run.done, fit_temperature(logits, validation.targets), logits)
+
+
+def _starts_from_weights(backbone: Backbone, pretrained: bool) -> bool:
+    return pretrained and backbone.first_weights != "scratch"
 
 
 def _averaged(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -180,7 +184,7 @@ class _Run:
         self.backbone, self.training, self.recipe = backbone, training, recipe
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         network = backbones.build(backbone, n_labels, pretrained=pretrained)
-        shared = pretrained and backbone.first_weights != "scratch"
+        shared = _starts_from_weights(backbone, pretrained)
         if shared:
             _freeze(network, recipe.frozen)
         self.bare = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
