@@ -118,4 +118,5 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON-ready data; `version` changes when a key changes its meaning."""
-        return {"version": DIAGNOSIS_VERSION, **asdict(self)}
+        neighbours = [neighbour._asdict() for neighbour in self.neighbours]
+        return {"version": DIAGNOSIS_VERSION, **asdict(self), "neighbours": neighbours}

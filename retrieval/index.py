@@ -12,9 +12,9 @@ for more than about a million cases; `recall` says what that costs.
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
@@ -39,8 +39,7 @@ _GPU_LIMIT = 2048
 """FAISS on a GPU returns at most this many."""
 
 
-@dataclass(frozen=True)
-class SearchResult:
+class SearchResult(NamedTuple):
     """What the index recalls for one query."""
 
     neighbours: tuple[Neighbour, ...]
@@ -226,7 +225,8 @@ class CaseIndex:
                 similarities, numbers = best.similarities, self._order[best.places]
             else:
                 similarities, numbers = index.search(some, fetch)
-            np.clip(similarities, -1.0, 1.0, out=similarities)
+            # Rounding may leave a similarity a little outside.
+            np.minimum(np.maximum(similarities, -1.0, out=similarities), 1.0, out=similarities)
             rows = zip(waiting, similarities.tolist(), numbers.tolist(), strict=True)
             for place, row, row_numbers in rows:
                 found[place] = self._pick(row, row_numbers, k, guards[place])
@@ -389,8 +389,8 @@ class CaseIndex:
             return rows
         moved = rows - self.centre
         # A case at the very centre has no direction left, and resembles none.
-        lengths = np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-6)
-        return np.ascontiguousarray(moved / lengths, dtype=np.float32)
+        moved /= np.maximum(np.sqrt(np.vecdot(moved, moved)), 1e-6)[:, None]
+        return moved
 
     def _unit_rows(self, vectors: Vectors, verb: str) -> Vectors:
         """Return the vectors as FAISS wants them, if they are unit rows of our dimension."""
@@ -400,9 +400,9 @@ class CaseIndex:
                 f"Cannot {verb} vectors of shape {rows.shape!r}: this index holds rows of "
                 f"{self.dimension!r} values. Embed with {self.embedder!r}."
             )
-        off = np.abs(np.einsum("nd,nd->n", rows, rows) - 1.0)
+        off = np.abs(np.vecdot(rows, rows) - 1.0)
         # Written so that NaN is refused too.
-        if not np.all(off < 0.02):
+        if not off.max(initial=0.0) < 0.02:
             place = int(np.argmax(~(off < 0.02)))
             raise RetrievalError(
                 f"Cannot {verb} row {place!r}: its length is "
