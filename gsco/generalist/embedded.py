@@ -100,7 +100,8 @@ class EmbeddedGeneralist:
         trees = [branches(group) for group in sequences]
         deeper = [(i, b) for i, tree in enumerate(trees) for b in tree if b.prefix]
         inputs = self._inputs(prompts)
-        out = self._model(**inputs, use_cache=bool(deeper), logits_to_keep=1)
+        given = self._looked(prompts, inputs)
+        out = self._model(**given, use_cache=bool(deeper), logits_to_keep=1)
         chances: list[dict[tuple[int, ...], Mapping[int, float]]] = [{} for _ in prompts]
         for i, tree in enumerate(trees):
             if tree and not tree[0].prefix:
@@ -113,6 +114,24 @@ class EmbeddedGeneralist:
             _score(prompt, weigh(group, found))
             for prompt, group, found in zip(prompts, sequences, chances, strict=True)
         ]
+
+    # Any: transformers' outputs have no common type.
+    def _looked(self, prompts: Sequence[Prompt], inputs: Mapping[str, Tensor]) -> Mapping[str, Any]:
+        """Let a LLaVA's tower look once at an image that stands in several prompts.
+
+        Option orders of one case share their image, and the tower is a third of a reading's time.
+        """
+        places: dict[int, int] = {}
+        images = [image for prompt in prompts for image in prompt.images]
+        which = [places.setdefault(id(image), len(places)) for image in images]
+        if len(places) == len(images) or self._model.config.model_type != "llava":
+            return inputs
+        distinct = [which.index(place) for place in range(len(places))]
+        others = dict(inputs)
+        pixels = others.pop("pixel_values")[distinct]
+        seen = self._model.get_image_features(pixel_values=pixels, return_dict=True)
+        seen.pooler_output = [seen.pooler_output[place] for place in which]
+        return {**others, "mm_encoder_outputs": {"image": seen}}
 
     # Any: transformers' caches have no types.
     def _further(

@@ -52,6 +52,24 @@ def test_probabilities_of_all_labels_sum_to_one(name: str, form: Form) -> None:
     assert reading.model == "gsco-tiny"
 
 
+def test_an_image_in_several_option_orders_is_looked_at_once_and_read_the_same() -> None:
+    prompts = [prompt(seed=1), prompt(seed=9), prompt(seed=1)]
+    orders = [p.permuted(order) for p in prompts for order in ((0, 1), (1, 0))]
+    apart = [tiny()._score([one])[0] for one in orders]
+    sizes: list[int] = []
+    tower = tiny()._model.model.vision_tower
+    hook = tower.register_forward_pre_hook(
+        lambda module, args, kwargs: sizes.append(len((*args, kwargs.get("pixel_values"))[0])),
+        with_kwargs=True,
+    )
+    together = tiny()._score(orders)
+    hook.remove()
+    # Prompts 1 and 3 hold equal images, but not the same one: only orders share theirs.
+    assert sizes == [3]
+    for one, other in zip(apart, together, strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
+
+
 def test_another_image_changes_the_reading() -> None:
     seen = [reading.probabilities["normal"] for reading in tiny().read([prompt(), prompt(seed=9)])]
     assert abs(seen[0] - seen[1]) > 0.01
