@@ -57,7 +57,7 @@ class Recipe:
 
 
 RECIPES: dict[RecipeName, Recipe] = {
-    "default": Recipe(1e-3, 3e-3, 20, 18_000, None, 32, 0.05, True, 0.05, True, 5, 3),
+    "default": Recipe(1e-3, 3e-3, 20, 18_000, None, 32, 0.05, True, 0.05, True, 3, 3),
     "paper": Recipe(1e-4, 1e-4, 100, None, 5, 64, 0.01, False, 0.0, False, 1, 0),
 }
 
