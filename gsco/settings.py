@@ -39,6 +39,11 @@ class Settings:
         return f"Settings({', '.join(shown)})"
 
 
+def process_environment() -> Mapping[str, str]:
+    """Return the process's variables, for those who start another process."""
+    return os.environ
+
+
 def load_settings(
     *,
     folder: Path | None = None,

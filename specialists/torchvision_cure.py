@@ -4,8 +4,12 @@ The registry's torchvision wheel is linked to CUDA. Beside a CPU torch its compi
 missing, and `import torchvision` stops with `operator torchvision::nms does not exist`; timm and
 transformers stop with it. `apply` declares the two operators before torchvision is imported.
 `torchvision.io` still does not work, and nothing here uses it.
+
+torchaudio and torchcodec, which come with vLLM, are linked to CUDA too, and transformers imports
+them where they are installed; those that cannot be loaded are hidden.
 """
 
+import importlib
 import sys
 from functools import cache
 
@@ -43,4 +47,15 @@ def apply() -> "torch.library.Library | None":
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.impl(name, non_maximum_suppression, "CPU")
+    for name in ("torchaudio", "torchcodec"):
+        _hide_if_broken(name)
     return library
+
+
+def _hide_if_broken(name: str) -> None:
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        pass
+    except (OSError, RuntimeError):
+        sys.modules[name] = None  # type: ignore[assignment]  # what is None counts as not installed

@@ -1,7 +1,6 @@
 """A generalist in process: any image-text model that transformers can load, by folder or hub id."""
 
 import asyncio
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock, Thread
@@ -12,10 +11,11 @@ from torch import Tensor
 
 from gsco.case import Reading
 from gsco.errors import GeneralistError
+from gsco.generalist.card import card_of
 from gsco.generalist.choice import Branch, branches, weigh
 from gsco.generalist.messages import messages
 from gsco.generalist.reading import Score, combine, expand
-from gsco.generalist.tiny import CARD, FOLDER
+from gsco.generalist.tiny import FOLDER
 from gsco.prompts import Form, Prompt
 from specialists import torchvision_cure
 
@@ -45,7 +45,7 @@ class EmbeddedGeneralist:
         Raises:
             GeneralistError: nothing can be loaded from there.
         """
-        card = _card(Path(source))
+        card = card_of(Path(source))
         self.name = name or card.get("name") or Path(source).name
         form = answer_form or card.get("answer_form") or "letter"
         self.answer_form: Form = "label" if form == "label" else "letter"
@@ -197,12 +197,6 @@ def _score(prompt: Prompt, weights: Sequence[float]) -> Score:
     probabilities = dict(zip(prompt.answers, weights, strict=True))
     best = max(range(len(weights)), key=weights.__getitem__)
     return Score(prompt.answers[best], probabilities, prompt.choices[best])
-
-
-def _card(folder: Path) -> dict[str, str]:
-    path = folder / CARD
-    card: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return card
 
 
 # Any: transformers' models and processors have no types.

@@ -4,5 +4,3 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / "model"
 """The model in hub format: transformers and vLLM read it like any other."""
-CARD = "gsco.json"
-"""File in a model's folder with its `name` and the `answer_form` that suits it; may be missing."""

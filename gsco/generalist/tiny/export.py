@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gsco.generalist.tiny import CARD, architecture
+from gsco.generalist.card import CARD
+from gsco.generalist.tiny import architecture
 from gsco.generalist.tiny.tokens import make_processor
 
 if TYPE_CHECKING:
