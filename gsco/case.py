@@ -68,6 +68,10 @@ class Reading:
     """SHA-256 of the prompt's text, without pixels."""
     permutations: int = 1
     """Over how many option orders the probabilities are averaged."""
+    failure: str | None = None
+    """Why there is no answer: the server refused this prompt, say; None if there is one."""
+    too_long: bool = False
+    """Whether it failed because the prompt is longer than the model reads."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import gsco
 from gsco import workflow
 from gsco.case import Case, Diagnosis, Failure, Reading, System
-from gsco.fusing import RECALLED
+from gsco.fusing import RECALLED, recalls
 from gsco.fusion import prediction_set
 from gsco.task import Task
 from gsco.workflow import State, Tools
@@ -36,7 +36,6 @@ def diagnosis_of(case: Case, number: int, state: State, tools: Tools) -> Diagnos
     bound = workflow.threshold_of(state, number, tools)
     if row is not None and bound is not None:
         sets = prediction_set(np.array(row), fusion.labels, bound)
-    unfused = state["unfused"][number]
     made = Diagnosis(
         case=case.id or state["prints"][number].content_hash,
         task=case.task,
@@ -53,7 +52,7 @@ def diagnosis_of(case: Case, number: int, state: State, tools: Tools) -> Diagnos
         in_domain=None if familiarity is None else familiarity >= fusion.familiar,
         familiarity=familiarity,
         dropped_neighbours=recalled.dropped,
-        failures=(*state["failures"], *([unfused] if unfused else [])),
+        failures=_failures(state, number, reading),
         seconds=dict(state["seconds"]),
         provenance={
             "generalist": tools.generalist.name if tools.generalist else "not asked",
@@ -62,6 +61,21 @@ def diagnosis_of(case: Case, number: int, state: State, tools: Tools) -> Diagnos
     )
     reasons = _reasons(made, tools)
     return replace(made, review=bool(reasons), review_reasons=reasons)
+
+
+def _failures(state: State, number: int, reading: Reading | None) -> tuple[Failure, ...]:
+    """Return what failed for one case: a part for all, its own prompt, its own fusion."""
+    found = list(state["failures"])
+    if reading and reading.failure:
+        found.append(Failure("generalist", reading.failure))
+    elif reading and recalls(state["system"]):
+        shown, recalled = state["shown"][number], len(state["recalled"][number].neighbours)
+        if shown < recalled:
+            left_out = f"The prompt was too long with {recalled} neighbours: it shows {shown}."
+            found.append(Failure("prompt", left_out))
+    if unfused := state["unfused"][number]:
+        found.append(unfused)
+    return tuple(found)
 
 
 def _answer(

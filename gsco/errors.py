@@ -5,6 +5,7 @@ GscoError
 ├── DataError        a data set that cannot be read or would mislead
 ├── WorkspaceError   a workspace that is missing, half written, altered or of another make
 ├── GeneralistError  the vision-language model cannot be reached or is not what it should be
+│   └── PromptTooLongError
 └── FusionError      validation cannot support what was asked
 
 `specialists.SpecialistError` and `retrieval.RetrievalError` belong to the leaves; the command line
@@ -33,6 +34,10 @@ class WorkspaceError(GscoError):
 
 class GeneralistError(GscoError):
     """A generalist that cannot be reached, or is not what it should be."""
+
+
+class PromptTooLongError(GeneralistError):
+    """A prompt is longer than the model reads."""
 
 
 class FusionError(GscoError):

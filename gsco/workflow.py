@@ -26,7 +26,7 @@ from specialists import Opinion, Specialist, SpecialistError
 
 if TYPE_CHECKING:
     from gsco.generalist import Generalist
-    from gsco.prompts import Style
+    from gsco.prompts import Prompt, Style
     from retrieval import CaseIndex, Embedder
 
 Floats = NDArray[np.float64]
@@ -83,6 +83,8 @@ class State(TypedDict, total=False):
     recalled: list[Recalled]
     readings: list[Reading] | None
     """With the system's evidence; for `gsco-fused` without, as one voice among others."""
+    shown: list[int]
+    """How many neighbours the generalist was shown."""
     probabilities: list[list[float] | None]
     unfused: list[Failure | None]
     """Why a case has no probabilities."""
@@ -167,26 +169,35 @@ def decide(state: State, runtime: Runtime[Tools]) -> State:
     generalist = tools.generalist
     if system not in READING_SYSTEMS or generalist is None:
         return {"readings": None}
-    prompts = [
-        build_prompt(
+
+    def prompt(i: int, shown: int) -> "Prompt":
+        return build_prompt(
             tools.task,
-            images=pictures,
+            images=tools.pictures[i],
             opinions=[said[i] for said in state["opinions"].values()] if hears(system) else (),
-            neighbours=state["recalled"][i].neighbours if recalls(system) else (),
+            neighbours=state["recalled"][i].neighbours[:shown],
             question=state.get("question"),
             style=tools.style,
             answer_form=generalist.answer_form,
         )
-        for i, pictures in enumerate(tools.pictures)
-    ]
+
     failures = []
     readings: list[Reading] | None = None
+    shown = [len(one.neighbours) if recalls(system) else 0 for one in state["recalled"]]
     try:
+        prompts = [prompt(i, count) for i, count in enumerate(shown)]
         readings = generalist.read(prompts, permutations=tools.permutations)
+        # The least similar neighbours go first where a prompt is too long.
+        while late := [i for i, one in enumerate(readings) if one.too_long and shown[i]]:
+            for i in late:
+                shown[i] //= 2
+            again = [prompt(i, shown[i]) for i in late]
+            for i, one in zip(late, generalist.read(again, tools.permutations), strict=True):
+                readings[i] = one
     except GeneralistError as error:
         failures.append(Failure("generalist", str(error)))
     seconds = {"decide": time.perf_counter() - start}
-    return {"readings": readings, "failures": failures, "seconds": seconds}
+    return {"readings": readings, "shown": shown, "failures": failures, "seconds": seconds}
 
 
 def check(state: State, runtime: Runtime[Tools]) -> State:

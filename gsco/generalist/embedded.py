@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from gsco.case import Reading
-from gsco.errors import GeneralistError
+from gsco.errors import GeneralistError, PromptTooLongError
 from gsco.generalist.card import card_of
 from gsco.generalist.choice import Branch, branches, weigh
 from gsco.generalist.messages import messages
-from gsco.generalist.reading import Score, combine, expand
+from gsco.generalist.reading import Score, combine, expand, unread
 from gsco.generalist.tiny import FOLDER
 from gsco.prompts import Form, Prompt
 from specialists import torchvision_cure
@@ -59,13 +59,18 @@ class EmbeddedGeneralist:
     def read(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
         """Return one reading a prompt, averaged over that many option orders.
 
-        Raises:
-            GeneralistError: a prompt is longer than the model reads.
+        A prompt that is longer than the model reads has a reading that says so.
         """
         groups = expand(prompts, permutations)
         flat = [asked for group in groups for asked in group]
-        with self._lock, torch.inference_mode():
-            scores = iter(self._scores(flat))
+        try:
+            with self._lock, torch.inference_mode():
+                scores = iter(self._scores(flat))
+        except PromptTooLongError as error:
+            if len(prompts) == 1:
+                return [unread(prompts[0], self.name, error)]
+            # The others must not suffer for the longest.
+            return [self.read([prompt], permutations)[0] for prompt in prompts]
         return [
             combine(prompt, [next(scores) for _ in group], self.name)
             for prompt, group in zip(prompts, groups, strict=True)
@@ -181,7 +186,7 @@ class EmbeddedGeneralist:
         config = self._model.config.get_text_config()
         most = getattr(config, "max_position_embeddings", None)
         if most is not None and length > most:
-            raise GeneralistError(
+            raise PromptTooLongError(
                 f"The prompt has {length!r} tokens; {self.name!r} reads {most}. "
                 "Recall fewer neighbours, consult fewer specialists, or take a larger model."
             )

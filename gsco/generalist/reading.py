@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gsco.case import Reading
-from gsco.errors import UsageError
+from gsco.errors import GeneralistError, PromptTooLongError, UsageError
 from gsco.prompts import Prompt
 
 
@@ -80,6 +80,12 @@ def combine(prompt: Prompt, scores: Sequence[Score], model: str) -> Reading:
     }
     raw = "\n".join(f"{p}: {g[0].raw}" for p, g in zip(prompt.options, groups, strict=True))
     return Reading(_best(prompt, chances, groups), chances, raw, model, prompt.hash, each)
+
+
+def unread(prompt: Prompt, model: str, error: GeneralistError) -> Reading:
+    """Return the reading of a prompt that a model could not read: no answer, and why."""
+    too_long = isinstance(error, PromptTooLongError)
+    return Reading(None, {}, "", model, prompt.hash, failure=str(error), too_long=too_long)
 
 
 def _best(

@@ -1,8 +1,8 @@
 """A generalist behind one or more OpenAI-style servers, such as `vllm serve`.
 
-Whether the server keeps to the choices is proved before the first case: an impossible choice must
-come back. Old field names are ignored by servers without a word, and a free answer would look like
-a decision.
+Whether a server keeps to the choices is proved before its first case, and again when it comes back
+after a failure: an impossible choice must come back. Old field names are ignored by servers without
+a word, and a free answer would look like a decision.
 
     generalist = connect(["http://127.0.0.1:8000/v1"])
 """
@@ -11,8 +11,9 @@ import asyncio
 import base64
 import io
 import math
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Self, TypeVar
@@ -22,30 +23,25 @@ from openai import AsyncOpenAI
 from PIL import Image
 
 from gsco.case import Reading
-from gsco.errors import GeneralistError
+from gsco.errors import GeneralistError, PromptTooLongError
 from gsco.generalist.choice import Step, spread
 from gsco.generalist.messages import messages
-from gsco.generalist.reading import Score, combine, expand
+from gsco.generalist.pool import AT_ONCE, Endpoint, Pool
+from gsco.generalist.reading import Score, combine, expand, unread
 from gsco.prompts import Form, Prompt
 
 IMPOSSIBLE = "zq7"
 """What no model says of its own accord."""
 TOPS = 20
 """How many alternatives a server tells of each token."""
-AT_ONCE = 32
-"""Requests in flight."""
+TRIES = 4
+"""How often one request is sent before it counts as failed."""
+PATIENCE = 20.0
+"""Seconds that a request waits for a server while all are down."""
 LARGEST_PNG = 4_000_000
 """Bytes above which an image travels as JPEG of quality 95."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """One server and the model that it offers."""
-
-    url: str
-    client: AsyncOpenAI
 
 
 def connect(
@@ -55,6 +51,7 @@ def connect(
     api_key: str = "",
     answer_form: Form | None = None,
     timeout: float = 120.0,
+    at_once: int = AT_ONCE,
 ) -> "ServedGeneralist":
     """Return a generalist once a server has answered, offers the model and keeps to choices.
 
@@ -64,6 +61,7 @@ def connect(
         api_key: if the servers want one.
         answer_form: what suits the model; `label` for gsco-tiny, else `letter`, if None.
         timeout: seconds that one request may take.
+        at_once: requests in flight at one server.
 
     Raises:
         GeneralistError: no server answers, the model is not offered, or choices are ignored.
@@ -71,7 +69,12 @@ def connect(
     if not urls:
         raise GeneralistError("The list of servers is []. Give at least one URL.")
     generalist = ServedGeneralist(
-        urls, model=model, api_key=api_key, answer_form=answer_form, timeout=timeout
+        urls,
+        model=model,
+        api_key=api_key,
+        answer_form=answer_form,
+        timeout=timeout,
+        at_once=at_once,
     )
     try:
         generalist.check()
@@ -92,6 +95,8 @@ class ServedGeneralist:
         api_key: str = "",
         answer_form: Form | None = None,
         timeout: float = 120.0,
+        at_once: int = AT_ONCE,
+        patience: float = PATIENCE,
     ) -> None:
         """Prepare the clients; nothing is sent yet."""
         self.name = model
@@ -102,13 +107,19 @@ class ServedGeneralist:
         self._thread = Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         key = api_key or "none"
-        self._endpoints = [
-            Endpoint(url, AsyncOpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=1))
-            for url in urls
-        ]
-        self._turn = 0
-        self._down: set[str] = set()
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._patience = patience
+        # Prompts whose images are encoded at one time: bounds memory, however long the list.
+        self._cases = asyncio.Semaphore(2 * at_once * len(urls))
+        self._pool = Pool(
+            [
+                Endpoint(
+                    url, AsyncOpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=0)
+                )
+                for url in dict.fromkeys(urls)
+            ],
+            prove=self._prove,
+            at_once=at_once,
+        )
 
     def check(self) -> None:
         """Find the model and prove that choices are kept.
@@ -155,7 +166,7 @@ class ServedGeneralist:
         """Close the connections."""
         if self._loop.is_closed():
             return
-        for endpoint in self._endpoints:
+        for endpoint in self._pool.endpoints:
             self._run(endpoint.client.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -173,16 +184,11 @@ class ServedGeneralist:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _check(self) -> None:
-        offered: list[str] = []
-        for endpoint in self._endpoints:
-            try:
-                offered += [model.id async for model in endpoint.client.models.list()]
-            except openai.APIConnectionError:
-                self._down.add(endpoint.url)
-            except openai.APIStatusError as error:
-                raise _refused(endpoint, error) from error
+        """Prove all servers at once; those that do not answer now are left for later."""
+        found = await asyncio.gather(*map(self._offers, self._pool.endpoints))
+        offered = [name for names in found for name in names]
         if not offered:
-            raise GeneralistError(self._dead())
+            raise GeneralistError(self._pool.dead())
         self.name = self.name or offered[0]
         if self.name not in offered:
             raise GeneralistError(
@@ -191,54 +197,101 @@ class ServedGeneralist:
             )
         if self._form is None and "gsco-tiny" in self.name:
             self.answer_form = "label"
-        await self._probe()
+        answering = [e for e, names in zip(self._pool.endpoints, found, strict=True) if names]
+        proofs = await asyncio.gather(*map(self._prove, answering))
+        for endpoint, proof in zip(answering, proofs, strict=True):
+            endpoint.proved = proof
+        if not any(proofs):
+            raise GeneralistError(self._pool.dead())
 
-    async def _probe(self) -> None:
-        said = await self._ask(
-            messages=[{"role": "user", "content": "Say a word."}],
-            max_tokens=8,
-            extra_body=_choice([IMPOSSIBLE]),
-        )
-        text = said.choices[0].message.content or ""
-        if text.strip() != IMPOSSIBLE:
-            raise GeneralistError(
-                f"The server of {self.name!r} ignores `structured_outputs`: allowed to say only "
-                f"{IMPOSSIBLE!r}, it said {text[:40]!r}. Its answers would not be decisions. "
-                "Serve the model with `vllm serve`, 0.12 or newer."
+    async def _offers(self, endpoint: Endpoint) -> list[str]:
+        """Return the names of a server's models; none if it does not answer."""
+        try:
+            return [model.id async for model in endpoint.client.models.list()]
+        except openai.APIConnectionError:
+            endpoint.failed()
+            return []
+        except openai.APIStatusError as error:
+            raise _refused(endpoint, error) from error
+
+    async def _prove(self, endpoint: Endpoint) -> bool:
+        """Return whether a server offers the model and keeps to an impossible choice."""
+        try:
+            offered = [model.id async for model in endpoint.client.models.list()]
+            if self.name not in offered:
+                endpoint.refusal = (
+                    f"{endpoint.url!r} offers {', '.join(offered)}, not {self.name!r}."
+                )
+                return False
+            said = await endpoint.client.chat.completions.create(
+                model=self.name,
+                messages=[{"role": "user", "content": "Say a word."}],
+                max_tokens=8,
+                extra_body=_choice([IMPOSSIBLE]),
             )
+        except (openai.APIConnectionError, openai.InternalServerError):
+            endpoint.failed()
+            return False
+        except openai.APIStatusError as error:
+            raise _refused(endpoint, error) from error
+        text = said.choices[0].message.content or ""
+        if text.strip() == IMPOSSIBLE:
+            return True
+        raise GeneralistError(
+            f"The server of {self.name!r} at {endpoint.url!r} ignores `structured_outputs`: "
+            f"allowed to say only {IMPOSSIBLE!r}, it said {text[:40]!r}. Its answers would not be "
+            "decisions. Serve the model with `gsco serve`, or with vLLM 0.12 or newer."
+        )
 
     async def _read(self, prompts: Sequence[Prompt], permutations: int) -> list[Reading]:
         groups = expand(prompts, permutations)
-        flat = [asked for group in groups for asked in group]
-        urls = {id(image): _data_url(image) for prompt in flat for image in prompt.images}
-        scores = iter(await asyncio.gather(*(self._score(prompt, urls) for prompt in flat)))
-        return [
-            combine(prompt, [next(scores) for _ in group], self.name)
-            for prompt, group in zip(prompts, groups, strict=True)
-        ]
+        cases = zip(prompts, groups, strict=True)
+        readings = await asyncio.gather(*(self._read_one(*case) for case in cases))
+        failures = [reading.failure for reading in readings]
+        # One prompt that is refused must not cost the others; if all are, that is an error.
+        if failures and all(failures) and not any(reading.too_long for reading in readings):
+            raise GeneralistError(str(failures[0]))
+        return readings
+
+    async def _read_one(self, prompt: Prompt, asked: Sequence[Prompt]) -> Reading:
+        async with self._cases:
+            urls = {id(image): _data_url(image) for image in prompt.images}
+            requests = (self._score(one, urls) for one in asked)
+            told = await asyncio.gather(*requests, return_exceptions=True)
+        for one in told:
+            if isinstance(one, GeneralistError):
+                return unread(prompt, self.name, one)
+            if isinstance(one, BaseException):
+                raise one
+        return combine(prompt, [one for one in told if isinstance(one, Score)], self.name)
 
     async def _score(self, prompt: Prompt, urls: Mapping[int, str]) -> Score:
         longest = max(len(choice.encode()) for choice in prompt.choices)
-        said = await self._ask(
-            messages=_messages(prompt, urls),
+        request = {
+            "messages": _messages(prompt, urls),
             # No token is shorter than a byte, and one more ends the answer.
-            max_tokens=1 if prompt.form == "letter" else longest + 1,
-            temperature=0,
-            logprobs=True,
-            top_logprobs=TOPS,
-            extra_body=_choice(prompt.choices),
-        )
-        return score_of(prompt, said.choices[0])
+            "max_tokens": 1 if prompt.form == "letter" else longest + 1,
+            "temperature": 0,
+            "logprobs": True,
+            "top_logprobs": TOPS,
+            "extra_body": _choice(prompt.choices),
+        }
+        async with self._asked(prompt, request) as said:
+            return score_of(prompt, said.choices[0])
 
     async def _write(self, prompt: Prompt, longest: int) -> AsyncIterator[str]:
         urls = {id(image): _data_url(image) for image in prompt.images}
-        stream = await self._ask(
-            messages=_messages(prompt, urls), max_tokens=longest, temperature=0, stream=True
-        )
+        request = {
+            "messages": _messages(prompt, urls),
+            "max_tokens": longest,
+            "temperature": 0,
+            "stream": True,
+        }
         try:
-            async for chunk in stream:
-                if chunk.choices and (piece := chunk.choices[0].delta.content):
-                    yield piece
+            async with self._asked(prompt, request) as stream:
+                async for chunk in stream:
+                    if chunk.choices and (piece := chunk.choices[0].delta.content):
+                        yield piece
         except openai.APIError as error:
             raise GeneralistError(
                 f"{self.name!r} broke off while it wrote ({error}). "
@@ -246,29 +299,30 @@ class ServedGeneralist:
             ) from error
 
     # Any: the client's many overloads do not pass through one function.
-    async def _ask(self, **request: Any) -> Any:
-        """Send a request to the servers in turn, those that were down last, until one answers."""
-        self._turn += 1
-        turn = self._turn % len(self._endpoints)
-        turned = self._endpoints[turn:] + self._endpoints[:turn]
-        async with self._slots:
-            for endpoint in sorted(turned, key=lambda endpoint: endpoint.url in self._down):
+    @asynccontextmanager
+    async def _asked(self, prompt: Prompt, request: Mapping[str, Any]) -> AsyncIterator[Any]:
+        """Send a request until a server answers, and keep the server until the answer is read.
+
+        Raises:
+            GeneralistError: all servers are down, one refuses, or this request fails everywhere.
+        """
+        for _ in range(TRIES):
+            until = time.monotonic() + self._patience
+            async with self._pool.server(prompt.system + prompt.head, until) as endpoint:
                 try:
                     said = await endpoint.client.chat.completions.create(model=self.name, **request)
-                except openai.APIConnectionError:
-                    self._down.add(endpoint.url)
+                except (openai.APIConnectionError, openai.InternalServerError) as error:
+                    endpoint.failed()
+                    last = error
                     continue
                 except openai.APIStatusError as error:
                     raise _refused(endpoint, error) from error
-                self._down.discard(endpoint.url)
-                return said
-        raise GeneralistError(self._dead())
-
-    def _dead(self) -> str:
-        urls = [endpoint.url for endpoint in self._endpoints]
-        return (
-            f"No generalist answers at {urls!r}. Start one with `vllm serve MODEL`, correct "
-            "`generalist` in the settings, or leave it empty for the shipped gsco-tiny."
+                endpoint.answered()
+                yield said
+                return
+        raise GeneralistError(
+            f"A request to {self.name!r} failed {TRIES} times, last with {type(last).__name__} at "
+            f"{endpoint.url!r}. See the log of the server."
         )
 
 
@@ -317,7 +371,8 @@ def _refused(endpoint: Endpoint, error: openai.APIStatusError) -> GeneralistErro
         404: "The URL must end with /v1, and the model's name must be one that it offers.",
         400: "Recall fewer neighbours, or serve with a longer context and more images a prompt.",
     }
-    return GeneralistError(
+    too_long = error.status_code == 400 and "context length" in error.message
+    return (PromptTooLongError if too_long else GeneralistError)(
         f"The generalist at {endpoint.url!r} refused the request: {error.status_code!r} "
         f"{error.message[:300]}. {advice.get(error.status_code, 'See the log of the server.')}"
     )

@@ -47,16 +47,19 @@ class Prompt:
         return self.role
 
     @property
-    def before(self) -> str:
-        """The text before the images: task, options, evidence."""
+    def head(self) -> str:
+        """The text that the cases of a task share, in this order of options: task and options."""
         if not self.options:
-            head = fill("options_none", stem=self.stem)
-        else:
-            lettered = self.form == "letter" and self.asked is None
-            shown = _lettered(self.options) if lettered else ", ".join(map(quoted, self.options))
-            name = "options_letter" if lettered else "options_label"
-            head = fill(name, stem=self.stem, options=shown)
-        return "\n".join((head, *self.evidence)) + "\n"
+            return fill("options_none", stem=self.stem)
+        lettered = self.form == "letter" and self.asked is None
+        shown = _lettered(self.options) if lettered else ", ".join(map(quoted, self.options))
+        name = "options_letter" if lettered else "options_label"
+        return fill(name, stem=self.stem, options=shown)
+
+    @property
+    def before(self) -> str:
+        """The text before the images: the head and the evidence."""
+        return "\n".join((self.head, *self.evidence)) + "\n"
 
     @property
     def after(self) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ from PIL import Image
 
 import specialists.images
 from gsco.agent import GSCo
-from gsco.case import SYSTEMS, Case, System
-from gsco.errors import GeneralistError, UsageError, WorkspaceError
+from gsco.case import SYSTEMS, Case, Reading, System
+from gsco.errors import GeneralistError, PromptTooLongError, UsageError, WorkspaceError
+from gsco.generalist.reading import unread
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.prompts import Prompt
 from gsco.settings import Settings
@@ -216,6 +217,51 @@ def test_a_specialist_that_fails_is_listed_and_the_others_answer(
         assert sum(made.probabilities.values()) == pytest.approx(1)
         assert made.review
         assert "Some parts failed: specialist vit-tiny." in made.review_reasons
+
+
+class Narrow(ScriptedGeneralist):
+    """A generalist whose context holds so many neighbours."""
+
+    most = 3
+
+    def read(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
+        readings = super().read(prompts, permutations)
+        error = PromptTooLongError("The prompt has 2000 tokens.")
+        return [
+            unread(prompt, self.name, error) if neighbours_in(prompt) > self.most else reading
+            for prompt, reading in zip(prompts, readings, strict=True)
+        ]
+
+
+def neighbours_in(prompt: Prompt) -> int:
+    return sum(line.startswith("- ") for line in prompt.before.splitlines())
+
+
+def test_the_farthest_neighbours_are_left_out_of_a_prompt_that_is_too_long(
+    workspace: Path, draw: Draw
+) -> None:
+    generalist = Narrow(lambda prompt: {"red spot": 0.8, "blue spot": 0.2})
+    agent = GSCo.open(workspace, generalist=generalist, settings=Settings())
+    made = agent.diagnose(case_of(draw(RED, 1008)), "rad")
+    assert made.answer == "red spot"
+    assert [(f.part, f.reason) for f in made.failures] == [
+        ("prompt", "The prompt was too long with 10 neighbours: it shows 2.")
+    ]
+    whole, cut = generalist.asked[0], generalist.asked[-1]
+    first = [line for line in whole.before.splitlines() if line.startswith("- ")][:2]
+    assert [line for line in cut.before.splitlines() if line.startswith("- ")] == first
+
+
+def test_a_prompt_that_is_too_long_even_without_neighbours_is_a_failure_of_its_case(
+    workspace: Path, draw: Draw
+) -> None:
+    generalist = Narrow(lambda prompt: {"red spot": 0.8, "blue spot": 0.2})
+    generalist.most = -1
+    agent = GSCo.open(workspace, generalist=generalist, settings=Settings())
+    made = agent.diagnose(case_of(draw(RED, 1008)), "gsco")
+    assert made.answer is None
+    assert [f.part for f in made.failures] == ["generalist", "fusion"]
+    assert "2000 tokens" in made.failures[0].reason
 
 
 def test_without_the_generalist_gsco_has_no_answer_and_the_fused_one_is_the_stack(

@@ -171,10 +171,16 @@ def test_writing_streams_pieces_of_text() -> None:
     assert "<|" not in "".join(pieces)
 
 
-def test_a_prompt_longer_than_the_model_reads_is_refused_with_the_way_out() -> None:
+def test_a_prompt_longer_than_the_model_reads_says_so_and_costs_the_others_nothing() -> None:
     many = tuple(opinion(CHEST, "normal", f"specialist number {i}") for i in range(80))
-    with pytest.raises(GeneralistError, match=r"reads 1024\. Recall fewer neighbours"):
-        tiny().read([prompt(opinions=many)])
+    long, short = tiny().read([prompt(opinions=many), prompt()])
+    assert long.too_long
+    assert long.answer is None
+    assert long.probabilities == {}
+    assert "reads 1024. Recall fewer neighbours" in str(long.failure)
+    (alone,) = tiny().read([prompt()])
+    assert short.failure is None
+    assert short.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
 
 
 def test_a_folder_without_a_model_is_refused_with_what_else_may_be_given(tmp_path: Path) -> None:

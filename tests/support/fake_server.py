@@ -1,0 +1,177 @@
+"""A small server that speaks as much of the OpenAI-style API as the client uses, with faults."""
+
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from gsco.task import Label, Task
+
+TASK = Task(
+    id="head",
+    title="Head",
+    kind="single",
+    labels=(Label("no"), Label("no tumour"), Label("glioma")),
+    modality="brain MRI",
+    stem="Look.",
+)
+CHANCES = {"no": 0.2, "no tumour": 0.5, "glioma": 0.3}
+Says = Callable[[dict[str, Any]], Mapping[str, float]]
+DEAD = "http://127.0.0.1:9/v1"
+LONG = "This model's maximum context length is 1024 tokens. Shorten the prompt."
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # Connections that a client keeps open must not keep a stopped server alive.
+    block_on_close = False
+
+    def __init__(
+        self,
+        says: Says,
+        enforces: bool,
+        logprobs: bool,
+        status: int,
+        port: int = 0,
+        model: str = "tiny-vlm",
+        delay: float = 0.0,
+    ) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
+        self.says, self.enforces, self.logprobs, self.status = says, enforces, logprobs, status
+        self.model, self.delay = model, delay
+        self.requests: list[dict[str, Any]] = []
+        self.refuses: Callable[[dict[str, Any]], int] = lambda body: self.status
+        self.error = "prompt too long"
+        self.busy, self.busiest = 0, 0
+        self.lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        model = {"id": self.server.model, "object": "model", "created": 0, "owned_by": "test"}
+        self._json({"object": "list", "data": [model]})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.requests.append(body)
+            self.server.busy += 1
+            self.server.busiest = max(self.server.busiest, self.server.busy)
+        try:
+            self._reply(body)
+        finally:
+            with self.server.lock:
+                self.server.busy -= 1
+
+    def _reply(self, body: dict[str, Any]) -> None:
+        time.sleep(self.server.delay)
+        if (status := self.server.refuses(body)) != 200:
+            self._json({"error": {"message": self.server.error}}, status)
+        elif body.get("stream"):
+            self._stream()
+        else:
+            self._json(self._answer(body))
+
+    def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
+        choices = body.get("structured_outputs", {}).get("choice")
+        if not choices or not self.server.enforces:
+            return completion("Certainly! It looks", None)
+        chances = {c: 1.0 for c in choices} if len(choices) == 1 else self.server.says(body)
+        content = steps(chances) if body.get("logprobs") and self.server.logprobs else None
+        said = max(chances, key=lambda choice: chances[choice])
+        return completion(said, content)
+
+    def _stream(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        for piece in ("The lungs ", "are clear."):
+            delta = {"choices": [{"index": 0, "delta": {"content": piece}}]}
+            head = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m"}
+            self.wfile.write(f"data: {json.dumps(head | delta)}\n\n".encode())
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def _json(self, data: object, status: int = 200) -> None:
+        text = json.dumps(data).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+
+def completion(text: str, content: object) -> dict[str, Any]:
+    message = {"role": "assistant", "content": text}
+    logprobs = {"content": content} if content else None
+    choice = {"index": 0, "finish_reason": "stop", "message": message, "logprobs": logprobs}
+    return {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "tiny-vlm",
+        "choices": [choice],
+    }
+
+
+def steps(chances: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return the greedy path with tokens of two characters, as a constrained server tells it."""
+    said, out = "", []
+    best = max(chances, key=lambda choice: chances[choice])
+    while True:
+        alive = {c: p for c, p in chances.items() if c.startswith(said)}
+        tops: dict[str, float] = {}
+        for choice, p in alive.items():
+            token = choice[len(said) : len(said) + 2] or "</s>"
+            tops[token] = tops.get(token, 0.0) + p / sum(alive.values())
+        chosen = best[len(said) : len(said) + 2] or "</s>"
+        told = [{"token": t, "logprob": math.log(p), "bytes": None} for t, p in tops.items()]
+        line = {"token": chosen, "logprob": math.log(tops[chosen]), "bytes": None}
+        out.append(line | {"top_logprobs": told})
+        if chosen == "</s>":
+            return out
+        said += chosen
+
+
+def by_label(body: dict[str, Any]) -> Mapping[str, float]:
+    """Answer by what a letter or label stands for, whatever the order."""
+    text = " ".join(part["text"] for part in body["messages"][-1]["content"] if "text" in part)
+    choices = body["structured_outputs"]["choice"]
+    if choices[0] != "A":
+        return {choice: CHANCES[choice] for choice in choices}
+    lines = [line for line in text.splitlines() if line[1:3] == ". "]
+    return {line[0]: CHANCES[json.loads(line[3:])] for line in lines}
+
+
+@contextmanager
+def serving(
+    says: Says = by_label,
+    *,
+    enforces: bool = True,
+    logprobs: bool = True,
+    status: int = 200,
+    port: int = 0,
+    model: str = "tiny-vlm",
+    delay: float = 0.0,
+) -> Iterator[Server]:
+    server = Server(says, enforces, logprobs, status, port, model, delay)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
