@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from gsco import workflow
 from gsco.case import SYSTEMS, Case, Diagnosis, System
@@ -103,6 +103,19 @@ class GSCo:
     def generalist(self) -> "Generalist":
         """The vision-language model, loaded or reached on first use."""
         return self._generalist or open_generalist(self.settings)
+
+    def close(self) -> None:
+        """Close the connections to servers, if this workspace has opened any."""
+        if self._generalist is None and (opened := self.__dict__.get("generalist")):
+            getattr(opened, "close", lambda: None)()
+
+    def __enter__(self) -> Self:
+        """Return itself; leaving the block closes the connections."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the connections."""
+        self.close()
 
     @cached_property
     def _graph(self) -> Any:  # Any: see workflow.build

@@ -13,6 +13,7 @@ from gsco.case import NOTICE, Diagnosis
 
 if TYPE_CHECKING:
     from gsco.construct import Progress as Told
+    from gsco.doctor import Check
     from gsco.evaluation.metrics import Row
 
 console = Console(highlight=False)
@@ -72,6 +73,15 @@ def rows(found: "Sequence[Row]") -> None:
             str(row.failures),
         )
     console.print(table)
+
+
+def checks(found: "Sequence[Check]") -> None:
+    """Print one line a check, and below each that failed what to do."""
+    for check in found:
+        mark = "[green]ok[/]    " if check.ok else "[red]failed[/]"
+        console.print(f"{mark}  [bold]{escape(check.name)}[/]: {escape(check.found)}")
+        if check.remedy:
+            console.print(f"        {escape(check.remedy)}")
 
 
 def _with(value: float | None, interval: tuple[float, float] | None) -> str:

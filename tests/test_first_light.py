@@ -61,7 +61,7 @@ def test_the_command_prints_a_whole_diagnosis_as_json(data_root: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "gsco.cli",
+        "gsco",
         "diagnose",
         str(image),
         "-t",

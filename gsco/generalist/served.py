@@ -227,7 +227,7 @@ class ServedGeneralist:
                 model=self.name,
                 messages=[{"role": "user", "content": "Say a word."}],
                 max_tokens=8,
-                extra_body=_choice([IMPOSSIBLE]),
+                extra_body=only([IMPOSSIBLE]),
             )
         except (openai.APIConnectionError, openai.InternalServerError):
             endpoint.failed()
@@ -255,7 +255,7 @@ class ServedGeneralist:
 
     async def _read_one(self, prompt: Prompt, asked: Sequence[Prompt]) -> Reading:
         async with self._cases:
-            urls = {id(image): _data_url(image) for image in prompt.images}
+            urls = {id(image): data_url(image) for image in prompt.images}
             requests = (self._score(one, urls) for one in asked)
             told = await asyncio.gather(*requests, return_exceptions=True)
         for one in told:
@@ -274,13 +274,13 @@ class ServedGeneralist:
             "temperature": 0,
             "logprobs": True,
             "top_logprobs": TOPS,
-            "extra_body": _choice(prompt.choices),
+            "extra_body": only(prompt.choices),
         }
         async with self._asked(prompt, request) as said:
             return score_of(prompt, said.choices[0])
 
     async def _write(self, prompt: Prompt, longest: int) -> AsyncIterator[str]:
-        urls = {id(image): _data_url(image) for image in prompt.images}
+        urls = {id(image): data_url(image) for image in prompt.images}
         request = {
             "messages": _messages(prompt, urls),
             "max_tokens": longest,
@@ -344,7 +344,8 @@ def _step(token: Any) -> Step:
     return Step(token.token, tops)
 
 
-def _choice(choices: Sequence[str]) -> dict[str, object]:
+def only(choices: Sequence[str]) -> dict[str, object]:
+    """Return what tells a server that nothing else may be said."""
     return {"structured_outputs": {"choice": list(choices)}}
 
 
@@ -355,7 +356,8 @@ def _messages(prompt: Prompt, urls: Mapping[int, str]) -> object:
     return messages(prompt, images)
 
 
-def _data_url(image: Image.Image) -> str:
+def data_url(image: Image.Image) -> str:
+    """Return an image as part of a message: PNG, or JPEG of quality 95 where that is too large."""
     buffer, kind = io.BytesIO(), "png"
     image.save(buffer, format="PNG")
     if buffer.tell() > LARGEST_PNG:

@@ -3,7 +3,6 @@
 gsco diagnose scan.png --task pneumonia-cxr
 """
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -13,16 +12,29 @@ import typer
 
 import gsco
 from gsco.case import NOTICE, SYSTEMS, System
+from gsco.cli.index import index_app
+from gsco.cli.options import (
+    WORKSPACE,
+    Data,
+    Generalist,
+    Json,
+    LabelColumn,
+    Limit,
+    Overlap,
+    SplitColumn,
+    Workspace,
+    open_agent,
+    print_json,
+    read_data,
+    style_named,
+    system_named,
+)
+from gsco.cli.server import DOCTOR_EXAMPLE, SERVE_EXAMPLE, doctor, serve
 from gsco.errors import GscoError, UsageError, unknown
 from retrieval.errors import RetrievalError
 from specialists.errors import SpecialistError
 
 if TYPE_CHECKING:
-    from gsco.agent import GSCo
-    from gsco.datasets import Dataset
-    from gsco.indexing import Changed
-    from gsco.prompts import Style
-    from gsco.workspace import TaskFolder
     from specialists.train import RecipeName
 
 app = typer.Typer(
@@ -31,26 +43,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help=f"Ask a generalist, specialists and similar cases about a medical image. {NOTICE}",
 )
-index_app = typer.Typer(no_args_is_help=True, help="Build, change or describe a task's index.")
 app.add_typer(index_app, name="index")
-
-WORKSPACE = typer.Option(
-    "--workspace", "-w", help="Folder made by construct; the starter workspace if left out."
-)
-Workspace = Annotated[Path | None, WORKSPACE]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON (documented in the README).")]
-Generalist = Annotated[
-    str | None,
-    typer.Option(help="Server URL, model folder or hub id; the shipped gsco-tiny if left out."),
-]
-Data = Annotated[
-    Path,
-    typer.Option("--data", "-d", help="MedMNIST .npz, folder with manifest.csv, or class folders."),
-]
-LabelColumn = Annotated[str, typer.Option(help="Column of manifest.csv with the label.")]
-SplitColumn = Annotated[str, typer.Option(help="Column of manifest.csv with the split.")]
-Overlap = Annotated[bool, typer.Option(help="Let identical images stand in two splits.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="At most so many cases.")]
 
 
 def _version(wanted: bool) -> None:
@@ -83,14 +76,14 @@ def diagnose(
     """Diagnose images: answer, probabilities, evidence, and what disagreed."""
     from gsco.case import Case
 
-    wanted = _system(system)
-    agent = _open(workspace, generalist)
+    wanted = system_named(system)
+    agent = open_agent(workspace, generalist)
     made = []
     for image in images:
         case = Case(images=(image,), task=task, question=question)
-        made.append(agent.diagnose(case, wanted, style=_style(style), explain=explain))
+        made.append(agent.diagnose(case, wanted, style=style_named(style), explain=explain))
     if as_json:
-        _print_json([d.to_dict() for d in made] if len(made) > 1 else made[0].to_dict())
+        print_json([d.to_dict() for d in made] if len(made) > 1 else made[0].to_dict())
         return
     from gsco import show
 
@@ -135,7 +128,7 @@ def construct(
         backbone_named(name)
     if recipe not in ("default", "paper"):
         raise UsageError(unknown("recipe", recipe, ("default", "paper"), "gsco construct --help"))
-    dataset = _dataset(task, data, workspace, card, label_column, split_column, allow_overlap)
+    dataset = read_data(task, data, workspace, card, label_column, split_column, allow_overlap)
     reader = None
     if not no_generalist:
         from gsco.agent import open_generalist
@@ -147,7 +140,7 @@ def construct(
     with show.progress() as told:
         done = run(dataset, workspace, task, plan, generalist=reader, say=say, progress=told)
     if as_json:
-        _print_json({"version": 1, "notice": NOTICE, **asdict(done)})
+        print_json({"version": 1, "notice": NOTICE, **asdict(done)})
     elif done.nothing_to_do:
         show.console.print(f"{task}: nothing to do, all is current.")
     else:
@@ -178,13 +171,15 @@ def evaluate(
     from gsco.evaluation.evaluate import evaluate as run
 
     names: list[System] = (
-        [_system(s.strip()) for s in system.split(",")] if system != "all" else list(SYSTEMS)
+        [system_named(s.strip()) for s in system.split(",")] if system != "all" else list(SYSTEMS)
     )
     if split not in SPLITS:
         raise UsageError(unknown("split", split, SPLITS, "gsco evaluate --help"))
     part: Split = split
-    agent = _open(workspace, generalist)
-    dataset = _dataset(task, data, agent.workspace, None, label_column, split_column, allow_overlap)
+    agent = open_agent(workspace, generalist)
+    dataset = read_data(
+        task, data, agent.workspace, None, label_column, split_column, allow_overlap
+    )
     with show.progress() as told:
         found = run(
             agent,
@@ -193,12 +188,12 @@ def evaluate(
             names,
             split=part,
             limit=limit,
-            style=_style(style),
+            style=style_named(style),
             seed=seed,
             progress=told,
         )
     if as_json:
-        _print_json([asdict(row) for row in found])
+        print_json([asdict(row) for row in found])
     else:
         show.rows(found)
 
@@ -222,7 +217,7 @@ def tasks(workspace: Workspace = None, as_json: Json = False) -> None:
         for t in cards.values()
     ]
     if as_json:
-        _print_json({"version": 1, "tasks": listed})
+        print_json({"version": 1, "tasks": listed})
         return
     for row in listed:
         mark = "ready" if row["constructed"] else "card "
@@ -241,7 +236,7 @@ def specialists(
     """List trained specialists with how good they are, or the backbones."""
     listed = _backbones() if backbones else _trained(workspace, task)
     if as_json:
-        _print_json({"version": 1, "specialists": listed})
+        print_json({"version": 1, "specialists": listed})
         return
     for row in listed:
         typer.echo("  ".join(str(value) for value in row.values()))
@@ -291,89 +286,6 @@ def _trained(workspace: Path | None, task: str | None) -> list[dict[str, object]
     return rows
 
 
-@index_app.command("info", epilog="Example: gsco index info --task pneumonia-cxr")
-def index_info(
-    task: Annotated[str, typer.Option("--task", "-t")],
-    workspace: Workspace = None,
-    as_json: Json = False,
-) -> None:
-    """Describe the index of a task."""
-    from retrieval.storage import read_manifest
-
-    found = asdict(read_manifest(_task_folder(workspace, task).index))
-    if as_json:
-        _print_json({"version": 1, "index": found})
-        return
-    for key, value in found.items():
-        typer.echo(f"{key}: {value}")
-
-
-@index_app.command("build", epilog="Example: gsco index build -t head-ct -d DIR -w w")
-def index_build(
-    task: Annotated[str, typer.Option("--task", "-t")],
-    data: Data,
-    workspace: Annotated[Path, WORKSPACE] = Path("workspace"),
-    index_with: Annotated[
-        str, typer.Option(help="independent, or a specialist's name.")
-    ] = "independent",
-    label_column: LabelColumn = "label",
-    split_column: SplitColumn = "split",
-    allow_overlap: Overlap = False,
-    as_json: Json = False,
-) -> None:
-    """Build the index of a task anew from the training cases of a data set."""
-    from gsco import show
-    from gsco.indexing import rebuild
-
-    folder = _task_folder(workspace, task)
-    dataset = _dataset(task, data, workspace, None, label_column, split_column, allow_overlap)
-    with show.progress() as told:
-        changed = rebuild(folder, dataset, index_with, told)
-    _changed(task, changed, "{count} cases indexed, {dropped} dropped as leaks", as_json)
-
-
-@index_app.command("add", epilog="Example: gsco index add -t head-ct -d NEW_CASES -w w")
-def index_add(
-    task: Annotated[str, typer.Option("--task", "-t")],
-    data: Data,
-    workspace: Annotated[Path, WORKSPACE] = Path("workspace"),
-    label_column: LabelColumn = "label",
-    split_column: SplitColumn = "split",
-    allow_overlap: Overlap = False,
-    as_json: Json = False,
-) -> None:
-    """Add the training cases of a data set to the index of a task."""
-    from gsco import show
-    from gsco.indexing import add
-
-    folder = _task_folder(workspace, task)
-    dataset = _dataset(task, data, workspace, None, label_column, split_column, allow_overlap)
-    with show.progress() as told:
-        changed = add(folder, dataset, told)
-    _changed(task, changed, "now {count} cases, {dropped} were there or leaked", as_json)
-
-
-@index_app.command("remove", epilog="Example: gsco index remove case-17 -t head-ct -w w")
-def index_remove(
-    ids: Annotated[list[str], typer.Argument(help="Ids of cases.")],
-    task: Annotated[str, typer.Option("--task", "-t")],
-    workspace: Annotated[Path, WORKSPACE] = Path("workspace"),
-    as_json: Json = False,
-) -> None:
-    """Take cases out of the index of a task."""
-    from gsco.indexing import remove
-
-    changed = remove(_task_folder(workspace, task), ids)
-    _changed(task, changed, "now {count} cases, {dropped} removed", as_json)
-
-
-def _changed(task: str, changed: "Changed", sentence: str, as_json: bool) -> None:
-    if as_json:
-        _print_json({"version": 1, "task": task, **asdict(changed)})
-    else:
-        typer.echo(f"{task}: {sentence.format(**asdict(changed))}.")
-
-
 @app.command(epilog="Example: GSCO_DATA=~/medical-images gsco demo")
 def demo(as_json: Json = False) -> None:
     """Diagnose real images that ship with packages, and test images where GSCO_DATA is set."""
@@ -381,57 +293,11 @@ def demo(as_json: Json = False) -> None:
 
     made = run(quiet=as_json)
     if as_json:
-        _print_json([d.to_dict() for d in made])
+        print_json([d.to_dict() for d in made])
 
 
-def _task_folder(workspace: Path | None, task: str) -> "TaskFolder":
-    from gsco.agent import GSCo
-    from gsco.workspace import open_task
-
-    return open_task(GSCo.open(workspace).workspace, task)
-
-
-def _open(workspace: Path | None, generalist: str | None) -> "GSCo":
-    from gsco.agent import GSCo
-
-    return GSCo.open(workspace, generalist=generalist)
-
-
-def _dataset(
-    task: str, data: Path, workspace: Path, card: Path | None, label: str, split: str, overlap: bool
-) -> "Dataset":
-    """Read data with the card given, else the workspace's, else the shipped one, else a new one."""
-    from gsco.datasets import read_dataset
-    from gsco.task import builtin_tasks, load_card
-    from gsco.workspace import tasks_of
-
-    known = {**builtin_tasks(), **(tasks_of(workspace) if workspace.is_dir() else {})}
-    chosen = load_card(card) if card else known.get(task)
-    if chosen is None and not _names_a_folder(task):
-        raise UsageError(f"Task {task!r} cannot name a folder. Use small letters, digits, hyphens.")
-    return read_dataset(data, chosen, label_column=label, split_column=split, allow_overlap=overlap)
-
-
-def _names_a_folder(task: str) -> bool:
-    import re
-
-    return re.fullmatch(r"[a-z0-9][a-z0-9-]*", task) is not None
-
-
-def _system(name: str) -> System:
-    if name not in SYSTEMS:
-        raise UsageError(unknown("system", name, SYSTEMS, "gsco diagnose --help"))
-    return name
-
-
-def _style(name: str) -> "Style":
-    if name not in ("calibrated", "paper"):
-        raise UsageError(unknown("style", name, ("calibrated", "paper"), "gsco diagnose --help"))
-    return "paper" if name == "paper" else "calibrated"
-
-
-def _print_json(data: object) -> None:
-    typer.echo(json.dumps(data, indent=1, ensure_ascii=False, default=str))
+app.command(epilog=SERVE_EXAMPLE)(serve)
+app.command(epilog=DOCTOR_EXAMPLE)(doctor)
 
 
 def _fail(error: Exception) -> NoReturn:

@@ -1,0 +1,141 @@
+"""The served path against real vLLM servers with gsco-tiny; skipped where vLLM is not installed."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+
+import pytest
+from PIL import Image, ImageDraw
+
+from gsco import Case, GSCo
+from gsco.agent import shipped_generalist
+from gsco.doctor import examine
+from gsco.errors import GeneralistError
+from gsco.generalist.embedded import EmbeddedGeneralist
+from gsco.generalist.served import connect
+from gsco.prompts import Prompt, build_prompt
+from gsco.serving import Server, Service, free_port, installed_build
+from gsco.settings import Settings
+from gsco.task import task_named
+from retrieval import Neighbour
+from specialists import Opinion
+
+TASKS = ("pneumonia-cxr", "breast-ultrasound", "brain-mri", "dermoscopy")
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Server]]:
+    """Start two servers side by side."""
+    try:
+        installed_build()
+    except GeneralistError as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("vllm")
+    with ExitStack() as stack:
+        started = [
+            stack.enter_context(
+                Server(Service(shipped_generalist(), free_port()), log=folder / f"{number}.log")
+            )
+            for number in range(2)
+        ]
+        for server in started:
+            server.wait(600)
+        yield started
+
+
+def picture(seed: int) -> Image.Image:
+    image = Image.linear_gradient("L").convert("RGB").resize((150 + seed, 120))
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((10 + 3 * seed, 10, 70 + 2 * seed, 100 - seed), fill=(230, 230 - 4 * seed, 200))
+    return image
+
+
+def prompts(count: int) -> list[Prompt]:
+    """Return prompts of four tasks, half of them with evidence."""
+    made = []
+    for number in range(count):
+        task = task_named(TASKS[number % len(TASKS)])
+        label = task.texts[number % len(task.texts)]
+        rest = 0.3 / (len(task.texts) - 1)
+        chances = tuple(0.7 if text == label else rest for text in task.texts)
+        opinions = (Opinion("resnet18", task.texts, chances, reliability=0.9),)
+        neighbours = tuple(Neighbour(str(i), (label,), 0.9 - i / 50) for i in range(5))
+        with_evidence = number % 8 >= 4
+        made.append(
+            build_prompt(
+                task,
+                images=[picture(number)],
+                opinions=opinions if with_evidence else (),
+                neighbours=neighbours if with_evidence else (),
+                answer_form="label",
+            )
+        )
+    return made
+
+
+def test_served_and_embedded_say_the_same(servers: Sequence[Server]) -> None:
+    asked = prompts(24)
+    embedded = EmbeddedGeneralist().read(asked)
+    with connect([servers[0].url]) as generalist:
+        assert (generalist.name, generalist.answer_form) == ("gsco-tiny", "label")
+        served = generalist.read(asked)
+    for one, other in zip(embedded, served, strict=True):
+        assert other.failure is None
+        assert one.answer == other.answer
+        assert one.probabilities == pytest.approx(other.probabilities, abs=0.02)
+
+
+def test_the_doctor_finds_the_server_fit(servers: Sequence[Server]) -> None:
+    assert [check.name for check in examine(servers[0].url) if not check.ok] == []
+
+
+def test_a_case_is_diagnosed_with_the_server_as_without_it(servers: Sequence[Server]) -> None:
+    from skimage import data
+
+    case = Case(images=(Image.fromarray(data.retina()[::4, ::4]),), task="modality")
+    here = GSCo.open(settings=Settings()).diagnose(case, "gsco")
+    with GSCo.open(settings=Settings(generalist=servers[0].url)) as agent:
+        there = agent.diagnose(case, "gsco")
+    assert there.failures == ()
+    assert there.answer == here.answer
+    assert there.probabilities == pytest.approx(here.probabilities, abs=0.02)
+    assert there.prediction_set == here.prediction_set
+
+
+def test_text_is_streamed(servers: Sequence[Server]) -> None:
+    with connect([servers[0].url]) as generalist:
+        pieces = list(generalist.write(prompts(1)[0], longest=12))
+    assert "".join(pieces).strip()
+
+
+def test_a_prompt_beyond_the_context_is_told_apart(servers: Sequence[Server]) -> None:
+    task = task_named("pneumonia-cxr")
+    many = tuple(Opinion(f"specialist {i}", task.texts, (0.5, 0.5)) for i in range(80))
+    long = build_prompt(task, images=[picture(1)], opinions=many, answer_form="label")
+    with connect([servers[0].url]) as generalist:
+        told, short = generalist.read([long, prompts(1)[0]])
+    assert told.too_long
+    assert short.failure is None
+
+
+def test_a_server_killed_half_way_costs_no_case_its_reading(
+    servers: Sequence[Server],
+) -> None:
+    """Last in this file: one of the servers is gone afterwards."""
+    asked = prompts(48)
+    with connect([server.url for server in servers], at_once=4) as generalist:
+        whole = generalist.read(asked)
+        group = os.getpgid(servers[1]._process.pid)
+        killer = threading.Timer(0.5, os.killpg, (group, signal.SIGKILL))
+        killer.start()
+        readings = generalist.read(asked)
+        killer.join()
+    assert not servers[1].running
+    assert [reading.failure for reading in readings] == [None] * len(asked)
+    assert [reading.prompt_hash for reading in readings] == [prompt.hash for prompt in asked]
+    for one, other in zip(whole, readings, strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=0.02)
