@@ -144,7 +144,9 @@ def _construct(
     ]
     fusing.index(folder, training, entries, plan.index_with, progress)
     validation = dataset.split("val")
-    fusing.fit(folder, dataset.task, validation, entries, plan.coverage, generalist, progress)
+    fusing.fit(
+        folder, dataset.task, training, validation, entries, plan.coverage, generalist, progress
+    )
     from gsco import report
 
     report.write(folder)

@@ -131,6 +131,7 @@ def neighbour_vote(
 def fit(
     folder: TaskFolder,
     task: Task,
+    training: Sequence[Record],
     validation: Sequence[Record],
     entries: Mapping[str, Entry],
     coverage: float,
@@ -160,7 +161,8 @@ def fit(
         _readings(task, validation, opinions, recalled, generalist, progress) if generalist else {}
     )
     _write_voices(folder, task, validation, voices, readings, targets)
-    made = _fit(task, kind, voices, targets, readings, coverage, similarity, generalist)
+    prior = fusion.prior_of(targets_of(training, task), len(task.texts))
+    made = _fit(task, kind, voices, targets, readings, prior, coverage, similarity, generalist)
     write_text(folder.path / "fusion.json", made.to_json())
     return made
 
@@ -256,6 +258,7 @@ def _fit(
     voices: dict[str, Floats],
     targets: NDArray[np.int64],
     readings: Mapping[System, Floats],
+    prior: tuple[float, ...],
     coverage: float,
     similarity: Floats,
     generalist: "Generalist | None",
@@ -268,7 +271,7 @@ def _fit(
         "vote": fusion.votes(list(specialists.values()), kind),
         "mean": fusion.mean(list(specialists.values())),
         "neighbours": voices[NEIGHBOURS],
-        "stack": fusion.cross_fitted(voices, targets, kind),
+        "stack": fusion.cross_fitted(voices, targets, kind, best=best, prior=prior),
     }
     rows = {name: np.arange(len(targets)) for name in answers}
     for system, reading in readings.items():
@@ -283,8 +286,9 @@ def _fit(
         known = rows["generalist"]
         heard = {name: voice[known] for name, voice in voices.items()}
         heard[GENERALIST] = answers["generalist"]
-        fused = fusion.fit_weights(heard, targets[known], kind)
-        answers["gsco-fused"] = fusion.cross_fitted(heard, targets[known], kind)
+        truth = targets[known]
+        fused = fusion.fit_weights(heard, truth, kind, best=best, prior=prior)
+        answers["gsco-fused"] = fusion.cross_fitted(heard, truth, kind, best=best, prior=prior)
         rows["gsco-fused"] = known
     thresholds: dict[str, float] = {}
     if kind == "single":
@@ -299,7 +303,8 @@ def _fit(
         labels=task.texts,
         kind="multi" if kind == "multi" else "single",
         best=best,
-        stack=fusion.fit_weights(voices, targets, kind),
+        prior=prior,
+        stack=fusion.fit_weights(voices, targets, kind, best=best, prior=prior),
         fused=fused,
         temperatures=temperatures,
         thresholds=thresholds,

@@ -3,8 +3,10 @@
 A voice is a matrix (N, C) of probabilities: a specialist's, the neighbours' vote, the generalist's.
 `stack` is a log opinion pool (Genest and Zidek, Statistical Science 1986), which is multinomial
 logistic stacking over log-probabilities with one weight a voice: so few numbers that a small
-validation part supports them. Prediction sets are split conformal (Vovk et al. 2005) with the
-least-ambiguous score of Sadinle et al. (JASA 2019), on cross-fitted probabilities.
+validation part supports them. What is weighed is how far each voice moves from the shares of the
+classes in training: all voices know those, and they must count once, not once a voice.
+Prediction sets are split conformal (Vovk et al. 2005) with the least-ambiguous score of Sadinle et
+al. (JASA 2019), on cross-fitted probabilities.
 """
 
 import json
@@ -23,7 +25,7 @@ Floats = NDArray[np.float64]
 Voices = Mapping[str, Floats]
 
 NEIGHBOURS, GENERALIST = "neighbours", "generalist"
-VERSION = 1
+VERSION = 2
 _FLOOR = 1e-4
 
 
@@ -35,6 +37,8 @@ class Fusion:
     kind: Literal["single", "multi"]
     best: str
     """The specialist that was best on validation."""
+    prior: tuple[float, ...]
+    """Shares of the labels in training, in their order."""
     stack: Mapping[str, float]
     """Voice to weight, specialists and neighbours."""
     fused: Mapping[str, float]
@@ -71,7 +75,8 @@ def fusion_from_json(text: str) -> Fusion:
         data = json.loads(text)
         version = data.pop("version")
         if version == VERSION:
-            return Fusion(**{**data, "labels": tuple(data["labels"])})
+            tuples = {key: tuple(data[key]) for key in ("labels", "prior")}
+            return Fusion(**{**data, **tuples})
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise FusionError(
             f"The fusion file cannot be read ({error}). Run `gsco construct` again."
@@ -79,11 +84,22 @@ def fusion_from_json(text: str) -> Fusion:
     raise FusionError(f"The fusion has version {version!r}, not {VERSION}. Construct it again.")
 
 
-def pool(voices: Voices, weights: Mapping[str, float], kind: str = "single") -> Floats:
+def pool(
+    voices: Voices,
+    weights: Mapping[str, float],
+    kind: str = "single",
+    prior: Sequence[float] | None = None,
+) -> Floats:
     """Return the log opinion pool (N, C) of the voices that have a weight.
 
     A voice that is missing is left out, and the others keep their weights' sum; they share it
     evenly where they had no weight of their own.
+
+    Args:
+        voices: name to (N, C) probabilities.
+        weights: name to weight.
+        kind: `single` or `multi`.
+        prior: (C,) shares of the labels in training; even ones if None.
     """
     present = {name: weight for name, weight in weights.items() if name in voices}
     if not present:
@@ -91,8 +107,30 @@ def pool(voices: Voices, weights: Mapping[str, float], kind: str = "single") -> 
     if len(present) < len(weights) and sum(present.values()) < 1e-6:
         present = dict.fromkeys(present, 1.0)
     share = sum(weights.values()) / max(sum(present.values()), 1e-9)
-    logs = sum(weight * share * log_of(voices[n], kind) for n, weight in present.items())
-    return _probabilities(np.asarray(logs), kind)
+    base = _base(prior, next(iter(voices.values())).shape[1], kind)
+    moved = sum(
+        weight * share * (log_of(voices[name], kind) - base) for name, weight in present.items()
+    )
+    return _probabilities(base + np.asarray(moved), kind)
+
+
+def _base(prior: Sequence[float] | None, n_labels: int, kind: str) -> Floats:
+    """Return the (1, C) scores of the prior, from which the voices move."""
+    if prior is None:
+        return np.zeros((1, n_labels))
+    return log_of(np.array([prior], dtype=np.float64), kind)
+
+
+def prior_of(targets: NDArray[np.int64], n_labels: int) -> tuple[float, ...]:
+    """Return the shares of the labels among (N,) class numbers or (N, C) zeros and ones.
+
+    One imagined case a label keeps shares off 0.
+    """
+    if targets.ndim == 2:
+        shares = (targets.sum(axis=0) + 1) / (len(targets) + 2)
+    else:
+        shares = (np.bincount(targets, minlength=n_labels) + 1) / (len(targets) + n_labels)
+    return tuple(shares.tolist())
 
 
 def log_of(voice: Floats, kind: str) -> Floats:
@@ -130,24 +168,43 @@ def votes(voices: Sequence[Floats], kind: str = "single") -> Floats:
     return out
 
 
+PULL = 3
+"""Cases that must speak for other voices before the best specialist is not heard alone."""
+
+
 def fit_weights(
-    voices: Voices, targets: NDArray[np.int64], kind: str = "single"
+    voices: Voices,
+    targets: NDArray[np.int64],
+    kind: str = "single",
+    *,
+    best: str | None = None,
+    prior: Sequence[float] | None = None,
 ) -> dict[str, float]:
     """Return one weight in [0, 3] a voice that gives the pool the least log loss.
 
-    A pull towards equal weights with the strength of ten cases keeps small parts honest.
+    A pull towards the best specialist alone, with the strength of `PULL` cases, keeps small parts
+    honest: others are heard as far as validation shows that they help.
+
+    Args:
+        voices: name to (N, C) probabilities on validation.
+        targets: (N,) class numbers, or (N, C) zeros and ones.
+        kind: `single` or `multi`.
+        best: who is heard where nothing is known; all alike if None.
+        prior: see `pool`.
     """
     from scipy.optimize import minimize
 
     names = list(voices)
-    logs = np.stack([log_of(voices[n], kind) for n in names])
-    even = np.full(len(names), 1 / len(names))
+    base = _base(prior, next(iter(voices.values())).shape[1], kind)
+    moves = np.stack([log_of(voices[name], kind) - base for name in names])
+    start = np.array([float(name == best) if best else 1 / len(names) for name in names])
 
     def loss(weights: Floats) -> float:
-        pull = 10 / len(targets) * float(((weights - even) ** 2).sum())
-        return log_loss(_probabilities(np.tensordot(weights, logs, 1), kind), targets) + pull
+        pull = PULL / len(targets) * float(((weights - start) ** 2).sum())
+        pooled = _probabilities(base + np.tensordot(weights, moves, 1), kind)
+        return log_loss(pooled, targets) + pull
 
-    found = minimize(loss, even, bounds=[(0, 3)] * len(names), method="L-BFGS-B")
+    found = minimize(loss, start, bounds=[(0, 3)] * len(names), method="L-BFGS-B")
     return {name: float(weight) for name, weight in zip(names, found.x, strict=True)}
 
 
@@ -162,7 +219,13 @@ def log_loss(probabilities: Floats, targets: NDArray[np.int64]) -> float:
 
 
 def cross_fitted(
-    voices: Voices, targets: NDArray[np.int64], kind: str = "single", folds: int = 5
+    voices: Voices,
+    targets: NDArray[np.int64],
+    kind: str = "single",
+    *,
+    best: str | None = None,
+    prior: Sequence[float] | None = None,
+    folds: int = 5,
 ) -> Floats:
     """Return pooled probabilities (N, C), each row by weights that did not see it."""
     fold = np.arange(len(targets)) % folds
@@ -171,8 +234,8 @@ def cross_fitted(
         inside, outside = fold == number, fold != number
         if inside.any():
             seen = {name: voice[outside] for name, voice in voices.items()}
-            weights = fit_weights(seen, targets[outside], kind)
-            out[inside] = pool({n: v[inside] for n, v in voices.items()}, weights, kind)
+            weights = fit_weights(seen, targets[outside], kind, best=best, prior=prior)
+            out[inside] = pool({n: v[inside] for n, v in voices.items()}, weights, kind, prior)
     return out
 
 
@@ -242,10 +305,11 @@ def answer_of(system: System, voices: Voices, reading: Floats | None, fusion: Fu
             raise FusionError("No similar case could be recalled. See the failures listed.")
         return voices[NEIGHBOURS]
     if system == "stack":
-        return pool(voices, fusion.stack, fusion.kind)
+        return pool(voices, fusion.stack, fusion.kind, fusion.prior)
     if system == "gsco-fused":
         heard = GENERALIST in voices and GENERALIST in fusion.fused
-        return pool(voices, fusion.fused if heard else fusion.stack, fusion.kind)
+        weights = fusion.fused if heard else fusion.stack
+        return pool(voices, weights, fusion.kind, fusion.prior)
     if reading is None:
         raise FusionError("The generalist gave no reading. See the failures listed.")
     return tempered(reading, fusion.temperatures.get(system, 1.0), fusion.kind)

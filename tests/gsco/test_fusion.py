@@ -27,6 +27,7 @@ def learnt(**changes: object) -> Fusion:
         "labels": ("a", "b", "c"),
         "kind": "single",
         "best": "one",
+        "prior": (0.5, 0.3, 0.2),
         "stack": {"one": 1.0, "two": 0.5, "neighbours": 0.2},
         "fused": {"one": 0.5, "two": 0.3, "neighbours": 0.2, "generalist": 2.0},
         "temperatures": {"gsco": 2.0},
@@ -147,13 +148,34 @@ def test_the_weights_prefer_the_voice_that_knows(kind: str) -> None:
     assert fusion.log_loss(pooled, truth) < fusion.log_loss(even, truth)
 
 
-def test_the_weights_of_few_cases_stay_near_even() -> None:
+def test_the_weights_of_few_cases_stay_near_the_best_specialist_alone() -> None:
     knows, targets = simulated(200, 2.5, 4)
     guesses, _ = simulated(200, 0.0, 5)
     voices = {"knows": knows, "guesses": guesses}
-    few = fusion.fit_weights({k: v[:4] for k, v in voices.items()}, targets[:4])
-    assert few["knows"] - few["guesses"] < 0.8
-    assert all(0 <= weight <= 3 for weight in few.values())
+    few = {name: voice[:4] for name, voice in voices.items()}
+    weights = fusion.fit_weights(few, targets[:4], best="guesses")
+    assert weights["guesses"] > 0.6
+    many = fusion.fit_weights(voices, targets, best="guesses")
+    assert many["guesses"] < 0.3
+    assert many["knows"] > 0.5
+    assert all(0 <= weight <= 3 for weight in weights.values())
+
+
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_what_all_voices_know_of_the_classes_counts_once(kind: str) -> None:
+    prior = (0.8, 0.15, 0.05)
+    voices = dict.fromkeys("abc", np.array([prior]))
+    weights = dict.fromkeys("abc", 1.0)
+    assert fusion.pool(voices, weights, kind, prior)[0] == pytest.approx(prior)
+    assert fusion.pool(voices, weights, kind)[0, 0] > 0.95
+    silent = dict.fromkeys("abc", 0.0)
+    assert fusion.pool(voices, silent, kind, prior)[0] == pytest.approx(prior)
+
+
+def test_the_prior_is_the_share_of_each_label_and_never_nothing() -> None:
+    assert fusion.prior_of(np.array([0, 0, 0, 1]), 3) == pytest.approx((4 / 7, 2 / 7, 1 / 7))
+    several = np.array([[1, 0], [1, 0]])
+    assert fusion.prior_of(several, 2) == pytest.approx((0.75, 0.25))
 
 
 def test_cross_fitting_never_lets_a_row_weigh_its_own_voices() -> None:
@@ -188,8 +210,8 @@ def test_each_system_listens_to_its_own_voices() -> None:
         "neighbours": voices["neighbours"],
         "mean": (voices["one"] + voices["two"]) / 2,
         "vote": fusion.votes([voices["one"], voices["two"]]),
-        "stack": fusion.pool(voices, made.stack),
-        "gsco-fused": fusion.pool(voices, made.fused),
+        "stack": fusion.pool(voices, made.stack, "single", made.prior),
+        "gsco-fused": fusion.pool(voices, made.fused, "single", made.prior),
         "gsco": fusion.tempered(reading, 2.0),
         "rad": fusion.tempered(reading, 1.0),
     }
@@ -197,7 +219,7 @@ def test_each_system_listens_to_its_own_voices() -> None:
         said = fusion.answer_of(system, voices, reading, made)  # type: ignore[arg-type]
         assert said == pytest.approx(expected), system
     fallen = fusion.answer_of("gsco-fused", plain, None, made)
-    assert fallen == pytest.approx(fusion.pool(plain, made.stack))
+    assert fallen == pytest.approx(fusion.pool(plain, made.stack, "single", made.prior))
 
 
 @pytest.mark.parametrize(
@@ -220,7 +242,7 @@ def test_a_fusion_comes_back_from_its_file_unchanged() -> None:
     assert made.specialists == ("one", "two")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 1}', '{"version": 99}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 2}', '{"version": 99}'])
 def test_a_damaged_or_foreign_fusion_is_refused(text: str) -> None:
     with pytest.raises(FusionError, match=r"[Cc]onstruct"):
         fusion_from_json(text)
