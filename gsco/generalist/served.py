@@ -255,7 +255,8 @@ class ServedGeneralist:
 
     async def _read_one(self, prompt: Prompt, asked: Sequence[Prompt]) -> Reading:
         async with self._cases:
-            urls = {id(image): data_url(image) for image in prompt.images}
+            # In a thread: what compresses an image must not keep answers waiting.
+            urls = await asyncio.to_thread(_urls, prompt)
             requests = (self._score(one, urls) for one in asked)
             told = await asyncio.gather(*requests, return_exceptions=True)
         for one in told:
@@ -280,7 +281,7 @@ class ServedGeneralist:
             return score_of(prompt, said.choices[0])
 
     async def _write(self, prompt: Prompt, longest: int) -> AsyncIterator[str]:
-        urls = {id(image): data_url(image) for image in prompt.images}
+        urls = await asyncio.to_thread(_urls, prompt)
         request = {
             "messages": _messages(prompt, urls),
             "max_tokens": longest,
@@ -356,10 +357,14 @@ def _messages(prompt: Prompt, urls: Mapping[int, str]) -> object:
     return messages(prompt, images)
 
 
+def _urls(prompt: Prompt) -> dict[int, str]:
+    return {id(image): data_url(image) for image in prompt.images}
+
+
 def data_url(image: Image.Image) -> str:
     """Return an image as part of a message: PNG, or JPEG of quality 95 where that is too large."""
     buffer, kind = io.BytesIO(), "png"
-    image.save(buffer, format="PNG")
+    image.save(buffer, format="PNG", compress_level=1)
     if buffer.tell() > LARGEST_PNG:
         buffer, kind = io.BytesIO(), "jpeg"
         image.save(buffer, format="JPEG", quality=95)

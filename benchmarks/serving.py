@@ -1,0 +1,239 @@
+"""The served generalist: throughput against the published way, prefix cache, agreement.
+
+    python -m benchmarks.serving --data DIR [--url http://127.0.0.1:8000/v1]
+
+Starts a vLLM server with gsco-tiny unless a URL is given. Writes `benchmarks/results/serving.json`.
+The published way asks one case at a time, image first, for 20 tokens of free text; the bare loop
+fires the requests of our batch path, prepared beforehand, without anything of ours between. Every
+arm of every round sees images of its own: nobody profits from what another has left in a cache.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from openai import AsyncOpenAI, OpenAI
+
+from benchmarks.accuracy import RESULTS, versions
+from gsco.agent import GSCo, shipped_generalist
+from gsco.case import Case, Reading
+from gsco.datasets import Record, read_dataset
+from gsco.generalist.embedded import EmbeddedGeneralist
+from gsco.generalist.messages import messages
+from gsco.generalist.pool import AT_ONCE
+from gsco.generalist.served import TOPS, ServedGeneralist, connect, data_url, only
+from gsco.prompts import Prompt, build_prompt
+from gsco.serving import Server, Service, free_port
+from gsco.settings import Settings
+from gsco.task import task_named
+
+TASK, FOLDER = "pneumonia-cxr", "cxr_pneumonia"
+TASKS = {
+    TASK: FOLDER,
+    "breast-ultrasound": "busi_breast_us",
+    "brain-mri": "brain_tumor_mri",
+    "dermoscopy": "dermoscopy_ham10000",
+}
+"""The four tasks whose readings are compared, and their data."""
+ROUNDS = 5
+
+
+def prompts_of(records: Sequence[Record], task: str) -> list[Prompt]:
+    """Return plain prompts in the form that suits gsco-tiny."""
+    card = task_named(task)
+    return [build_prompt(card, images=[r.open()], answer_form="label") for r in records]
+
+
+def published(url: str, model: str, prompts: Sequence[Prompt]) -> None:
+    """Ask one by one, image first, for free text."""
+    with OpenAI(base_url=url, api_key="none") as client:
+        for prompt in prompts:
+            image = {"type": "image_url", "image_url": {"url": data_url(prompt.images[0])}}
+            text = {"type": "text", "text": f"{prompt.system}\n{prompt.before}{prompt.after}"}
+            client.chat.completions.create(
+                model=model,
+                messages=[{"role": "user", "content": [image, text]}],  # type: ignore[list-item,misc]  # plain data
+                max_tokens=20,
+                temperature=0,
+            )
+
+
+def requests_of(prompts: Sequence[Prompt], permutations: int) -> list[dict[str, Any]]:
+    """Return what the batch path sends, prepared."""
+    from gsco.generalist.reading import expand
+
+    made = []
+    for asked in expand(prompts, permutations):
+        for prompt in asked:
+            image = {"type": "image_url", "image_url": {"url": data_url(prompt.images[0])}}
+            made.append(
+                {
+                    "messages": messages(prompt, [image]),
+                    "max_tokens": max(len(choice.encode()) for choice in prompt.choices) + 1,
+                    "temperature": 0,
+                    "logprobs": True,
+                    "top_logprobs": TOPS,
+                    "extra_body": only(prompt.choices),
+                }
+            )
+    return made
+
+
+async def fire(url: str, model: str, requests: Sequence[dict[str, Any]]) -> None:
+    """Send prepared requests, so many at once as our client does."""
+    slots = asyncio.Semaphore(AT_ONCE)
+    async with AsyncOpenAI(base_url=url, api_key="none") as client:
+
+        async def one(request: dict[str, Any]) -> None:
+            async with slots:
+                await client.chat.completions.create(model=model, **request)
+
+        await asyncio.gather(*map(one, requests))
+
+
+def throughput(
+    generalist: ServedGeneralist, url: str, records: Sequence[Record], each: int
+) -> dict[str, Any]:
+    """Return seconds a case of each arm, medians over rounds, and ratios."""
+    arms: dict[str, list[float]] = {name: [] for name in ("published", "ours", "ours_1", "bare")}
+    parts = iter(records[i : i + each] for i in range(0, len(records) - each + 1, each))
+    for number in range(ROUNDS + 1):
+        for name in arms:
+            prompts = prompts_of(next(parts), TASK)
+            prepared = requests_of(prompts, 2)
+            start = time.perf_counter()
+            if name == "published":
+                published(url, generalist.name, prompts)
+            elif name == "bare":
+                asyncio.run(fire(url, generalist.name, prepared))
+            else:
+                readings = generalist.read(prompts, 1 if name == "ours_1" else 2)
+                assert all(reading.failure is None for reading in readings)
+            # The first round warms up.
+            if number:
+                arms[name].append((time.perf_counter() - start) / each)
+    middle = {name: statistics.median(values) for name, values in arms.items()}
+    return {
+        "cases_a_round": each,
+        "rounds": ROUNDS,
+        "seconds_a_case": middle,
+        "all_seconds_a_case": arms,
+        "ratio_to_published": middle["published"] / middle["ours"],
+        "ratio_to_published_one_order": middle["published"] / middle["ours_1"],
+        "ratio_to_bare_loop": middle["bare"] / middle["ours"],
+    }
+
+
+def counters(url: str) -> tuple[float, float]:
+    """Return the server's own counts of prompt tokens asked for and found in its prefix cache."""
+    with urllib.request.urlopen(url.removesuffix("/v1") + "/metrics", timeout=30) as said:
+        lines = said.read().decode().splitlines()
+
+    def total(name: str) -> float:
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+    return total("vllm:prefix_cache_queries_total"), total("vllm:prefix_cache_hits_total")
+
+
+def cache(url: str, records: Sequence[Record], system: str) -> dict[str, float]:
+    """Return the prefix cache's part in a run of one task over images that the server never saw."""
+    with GSCo.open(settings=Settings(generalist=url)) as agent:
+        cases = [Case(images=(r.open(),), task=TASK) for r in records]
+        agent.diagnose(Case(images=(records[0].open(),), task=TASK), system)  # type: ignore[arg-type]  # a system
+        before = counters(url)
+        agent.diagnose_many(cases[1:], system)  # type: ignore[arg-type]  # a system
+        asked, hits = (now - then for now, then in zip(counters(url), before, strict=True))
+    tower = json.loads((shipped_generalist() / "config.json").read_text())["image_seq_length"]
+    text = asked - tower * 2 * len(cases[1:])
+    return {
+        "cases": len(cases) - 1,
+        "prompt_tokens": asked,
+        "text_tokens": text,
+        "hits": hits,
+        "hits_of_all_tokens": hits / asked,
+        "hits_of_text_tokens": hits / text,
+    }
+
+
+def agreement(root: Path, generalist: ServedGeneralist) -> dict[str, Any]:
+    """Compare readings in process with served ones, on 50 test cases of each of four tasks."""
+    embedded = EmbeddedGeneralist()
+    by_task = {}
+    for task, folder in TASKS.items():
+        prompts = prompts_of(read_dataset(root / folder, task_named(task)).split("test")[:50], task)
+        start = time.perf_counter()
+        here = embedded.read(prompts)
+        seconds = (time.perf_counter() - start) / len(prompts)
+        by_task[task] = compared(here, generalist.read(prompts)) | {"embedded_seconds": seconds}
+    return by_task
+
+
+def compared(here: Sequence[Reading], there: Sequence[Reading]) -> dict[str, Any]:
+    """Return the largest difference of a probability, and how often the choice is the same."""
+    rows = [
+        [abs(one.probabilities[label] - other.probabilities[label]) for label in one.probabilities]
+        for one, other in zip(here, there, strict=True)
+    ]
+    same = [one.answer == other.answer for one, other in zip(here, there, strict=True)]
+    return {
+        "n": len(rows),
+        "largest_difference": float(np.max(rows)),
+        "same_choice": float(np.mean(same)),
+    }
+
+
+@contextmanager
+def server(url: str) -> Iterator[str]:
+    """Return the URL given, or that of a server of our own."""
+    if url:
+        yield url
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        service = Service(shipped_generalist(), free_port())
+        with Server(service, log=Path(folder) / "vllm.log") as started:
+            started.wait()
+            yield started.url
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--url", default="", help="a running server of gsco-tiny")
+    parser.add_argument("--cases", type=int, default=32, help="a round and arm")
+    given = parser.parse_args()
+    records = list(read_dataset(given.data / FOLDER, task_named(TASK)).records)
+    np.random.default_rng(0).shuffle(records)  # type: ignore[arg-type]  # a list is a sequence
+    with server(given.url) as url, connect([url]) as generalist:
+        used = given.cases * 4 * (ROUNDS + 1)
+        result = {
+            "command": "python -m benchmarks.serving --data $GSCO_DATA",
+            "versions": versions(),
+            "server": "vLLM 0.32 on two CPU cores, gsco-tiny in float32",
+            "data": FOLDER,
+            "seed": 0,
+            "failures": 0,
+            "n": used,
+            "throughput": throughput(generalist, url, records[:used], given.cases),
+            "prefix_cache": {
+                system: cache(url, records[used + i * 65 : used + (i + 1) * 65], system)
+                for i, system in enumerate(("gsco-fused", "gsco"))
+            },
+            "embedded_and_served": agreement(given.data, generalist),
+        }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "serving.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
