@@ -12,6 +12,8 @@ import typer
 
 import gsco
 from gsco.case import NOTICE, SYSTEMS, System
+from gsco.cli.generalist import NAME as GENERALIST
+from gsco.cli.generalist import construct_generalist
 from gsco.cli.index import index_app
 from gsco.cli.options import (
     WORKSPACE,
@@ -101,7 +103,8 @@ def construct(
         list[str] | None, typer.Option(help="Repeat for several; three small ones by default.")
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="default, or paper: the published recipe.")
+        str,
+        typer.Option(help="default, or paper: the published recipe; tiny or lora: a generalist."),
     ] = "default",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     coverage: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of prediction sets.")] = 0.9,
@@ -114,15 +117,37 @@ def construct(
     allow_overlap: Overlap = False,
     generalist: Generalist = None,
     no_generalist: Annotated[bool, typer.Option(help="Leave the generalist uncalibrated.")] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of `--recipe lora`.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Train specialists, calibrate, index the cases, fit the fusion; goes on after a kill."""
+    """Train specialists, calibrate, index the cases, fit the fusion; goes on after a kill.
+
+    With TASK `generalist`: train one from nothing (`--recipe tiny`), or tune a vision-language
+    model (`--recipe lora --generalist MODEL`) on the tasks that folders of `--data` are named for.
+    """
     from gsco import show
     from gsco.construct import DEFAULT_BACKBONES, Plan
     from gsco.construct import construct as run
     from gsco.settings import load_settings
     from specialists import backbone_named
 
+    if task == GENERALIST:
+        with show.progress() as told:
+            made = construct_generalist(
+                recipe,
+                data,
+                workspace,
+                model=generalist,
+                steps=steps,
+                seed=seed,
+                progress=told,
+                say=show.errors.print,
+            )
+        if as_json:
+            print_json({"version": 1, "notice": NOTICE, "model": str(made)})
+        else:
+            show.console.print(f"Ready: {made}. `gsco serve {made}`, or `--generalist {made}`.")
+        return
     names = tuple(backbone or DEFAULT_BACKBONES)
     for name in names:
         backbone_named(name)

@@ -50,7 +50,7 @@ class EmbeddedGeneralist:
         form = answer_form or card.get("answer_form") or "letter"
         self.answer_form: Form = "label" if form == "label" else "letter"
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._model, self._processor = _load(source, self._device)
+        self._model, self._processor = load_model(source, self._device)
         self._tokenizer = self._processor.tokenizer
         self._tokenizer.padding_side = "left"
         # A model that two threads use at once would mix up nothing, but run slower.
@@ -205,7 +205,12 @@ def _score(prompt: Prompt, weights: Sequence[float]) -> Score:
 
 
 # Any: transformers' models and processors have no types.
-def _load(source: Path | str, device: str) -> tuple[Any, Any]:
+def load_model(source: Path | str, device: str) -> tuple[Any, Any]:
+    """Return the model, ready for inference, and its processor.
+
+    Raises:
+        GeneralistError: nothing can be loaded from there.
+    """
     torchvision_cure.apply()
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from transformers.utils import logging

@@ -40,24 +40,32 @@ def export(model: Any, tokenizer: "PreTrainedTokenizerFast", folder: Path) -> Pa
     whole.load_state_dict(model.state_dict(), strict=False)
     whole.generation_config.eos_token_id = text.eos_token_id
     whole.half().save_pretrained(folder)
-    _rename(folder / "model.safetensors")
+    name_as_vllm(folder)
     card = json.dumps({"name": NAME, "answer_form": "label"})
     (folder / CARD).write_text(card + "\n", encoding="utf-8")
     make_processor(tokenizer, architecture.SIZE, architecture.PATCH).save_pretrained(folder)
     return folder
 
 
-def _rename(file: Path) -> None:
-    """Name the tower's tensors as LLaVA checkpoints on the hub do.
+def name_as_vllm(folder: Path) -> None:
+    """Name a LLaVA tower's tensors as checkpoints on the hub do.
 
     transformers 5 reads both spellings but writes the short one, which vLLM 0.32 does not read.
     """
     from safetensors.torch import load_file, save_file
 
+    for file in folder.glob("*.safetensors"):
+        tensors = {_long(name): tensor for name, tensor in load_file(file).items()}
+        save_file(tensors, file, metadata={"format": "pt"})
+        file.chmod(0o644)
+    # Large models lie in several files, and a list says where what is.
+    listed = folder / "model.safetensors.index.json"
+    if listed.is_file():
+        index = json.loads(listed.read_text(encoding="utf-8"))
+        index["weight_map"] = {_long(name): file for name, file in index["weight_map"].items()}
+        listed.write_text(json.dumps(index, indent=1), encoding="utf-8")
+
+
+def _long(name: str) -> str:
     long = "vision_tower.vision_model."
-    tensors = {
-        name if long in name else name.replace("vision_tower.", long): tensor
-        for name, tensor in load_file(file).items()
-    }
-    save_file(tensors, file, metadata={"format": "pt"})
-    file.chmod(0o644)
+    return name if long in name else name.replace("vision_tower.", long)

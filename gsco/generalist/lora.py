@@ -1,0 +1,313 @@
+"""Fine-tune a vision-language model on labelled images and evidence, by low-rank adapters (LoRA).
+
+    folder = tune("OpenGVLab/InternVL3-8B-hf", datasets, Path("w/generalist"))
+    # gsco serve w/generalist/model
+
+The language part gets adapters (Hu et al., ICLR 2022), the vision tower and its projector stay.
+Samples are the prompts that the model will meet: plain, with opinions, with neighbours, with both,
+in either style, the options in random order, the evidence of varied and stated reliability and
+often wrong, so that it learns to weigh it against the image; and one in eight asks for a
+description, whose answer is made from modality and label. Killed at any moment and called again,
+it goes on. Several GPUs work where `accelerate launch` starts it.
+"""
+
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gsco.datasets import Dataset, Record
+from gsco.errors import DataError, GeneralistError
+from gsco.generalist.card import CARD
+from gsco.generalist.embedded import load_model
+from gsco.generalist.messages import messages
+from gsco.generalist.tiny.evidence import draw_evidence
+from gsco.prompts import Form, Prompt, Style, build_prompt
+from gsco.task import Task
+
+LANGUAGE = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+"""The linear layers that get adapters, as transformers names them in all its image-text models."""
+_STYLES: tuple[Style, ...] = ("paper", "calibrated")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to tune."""
+
+    rank: int = 16
+    steps: int = 1000
+    batch: int = 8
+    """Samples a step on each device."""
+    rate: float = 1e-4
+    """Highest learning rate; warmed up over a twentieth of the steps, then a cosine to nothing."""
+    answer_form: Form = "letter"
+    every: int = 100
+    """Steps between checkpoints."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A prompt with the answer that is right."""
+
+    prompt: Prompt
+    answer: str
+
+
+Progress = Callable[[str, int, int], None]
+"""Told a step's name, how much is done, and of how much."""
+
+
+def tune(
+    source: Path | str,
+    datasets: Sequence[Dataset],
+    out: Path,
+    plan: Plan = Plan(),
+    *,
+    name: str = "",
+    progress: Progress = lambda step, done, total: None,
+) -> Path:
+    """Tune a model on the training parts and write the merged model to `out / "model"`.
+
+    Args:
+        source: folder or hub id of an image-text model.
+        datasets: single-label data sets with a training part.
+        out: folder of the checkpoint, the adapter and the merged model.
+        plan: how.
+        name: how records will call the model; the source's name with `-gsco` if empty.
+        progress: told after every step.
+
+    Returns:
+        The folder of the merged model, which `gsco serve` and `--generalist` take.
+
+    Raises:
+        DataError: no training cases, or a task whose labels are not single.
+        GeneralistError: no such model, one without the layers to adapt, or a diverged loss.
+    """
+    from accelerate import Accelerator
+
+    tasks = [(found.task, found.split("train")) for found in datasets]
+    for task, records in tasks:
+        if task.kind != "single" or not records:
+            raise DataError(
+                f"Task {task.id!r} is of kind {task.kind!r} with {len(records)!r} training cases. "
+                "Give single-label tasks with a training part."
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(plan.seed)
+    accelerator = Accelerator()
+    model, processor = load_model(source, str(accelerator.device))
+    adapted = _adapted(model, plan, source)
+    if accelerator.device.type == "cuda":
+        adapted.gradient_checkpointing_enable()
+        adapted.enable_input_require_grads()
+    learning = [p for p in adapted.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learning, lr=plan.rate, weight_decay=0.0)
+    done = _restore(out, plan, adapted, optimizer)
+    network, optimizer = accelerator.prepare(adapted, optimizer)
+    network.train()
+    for step in range(done, plan.steps):
+        # Each step and device has a seed of its own, so that a run can go on anywhere.
+        draw = random.Random(f"{plan.seed} {step} {accelerator.process_index}")
+        samples = [draw_sample(tasks, draw, plan.answer_form) for _ in range(plan.batch)]
+        for group in optimizer.param_groups:
+            group["lr"] = plan.rate * _schedule(step, plan.steps)
+        loss = answer_loss(network, processor, samples)
+        if not torch.isfinite(loss):
+            raise GeneralistError("The loss is not a number. Try a lower learning rate.")
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(learning, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        progress("tune the generalist", step + 1, plan.steps)
+        if (step + 1) % plan.every == 0 and accelerator.is_main_process:
+            _store(out, plan, step + 1, adapted, optimizer)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        _write(adapted, processor, out, plan, datasets, source, name)
+    return out / "model"
+
+
+# Any, here and below: transformers' and PEFT's models have no types.
+def _adapted(model: Any, plan: Plan, source: Path | str) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=plan.rank, lora_alpha=2 * plan.rank, lora_dropout=0.05, target_modules=LANGUAGE
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise GeneralistError(
+            f"{str(source)!r} has no layers named like {LANGUAGE!r}: its language part is built "
+            "otherwise. Tune it with a tool of its own and serve the result."
+        ) from error
+
+
+def draw_sample(
+    tasks: Sequence[tuple[Task, Sequence[Record]]], draw: random.Random, form: Form
+) -> Sample:
+    """Return a random sample: each task, then each of its labels, with the same chance."""
+    task, records = draw.choice(tasks)
+    labels = sorted({record.labels[0] for record in records})
+    label = draw.choice(labels)
+    record = draw.choice([r for r in records if r.labels[0] == label])
+    if draw.random() < 1 / 8:
+        return _description(task, record, label)
+    moed, rad = draw.choice(((False, False), (True, False), (False, True), (True, True)))
+    wrong = draw.random() < 0.1
+    evidence = draw_evidence(task, task.texts.index(label), draw, moed=moed, rad=rad, wrong=wrong)
+    prompt = build_prompt(
+        task,
+        images=[record.open()],
+        opinions=evidence.opinions,
+        neighbours=evidence.neighbours,
+        style=draw.choice(_STYLES),
+        answer_form=form,
+        order=draw.sample(range(len(task.texts)), len(task.texts)),
+    )
+    named = dict(zip(prompt.answers, prompt.choices, strict=True))
+    return Sample(prompt, named[label])
+
+
+def _description(task: Task, record: Record, label: str) -> Sample:
+    """Return a sample of free text, made from what is known of the image."""
+    open_ = replace(task, kind="vqa", labels=())
+    prompt = build_prompt(
+        open_, images=[record.open()], question=f"Describe this {task.modality} in one sentence."
+    )
+    return Sample(prompt, f"This {task.modality} is labelled: {label}.")
+
+
+def answer_loss(model: Any, processor: Any, samples: Sequence[Sample]) -> Tensor:
+    """Return the mean loss over the answers' tokens; the prompts' tokens are not learnt."""
+    tokenizer = processor.tokenizer
+    tokenizer.padding_side = "left"
+    texts = [
+        processor.apply_chat_template(
+            messages(sample.prompt), tokenize=False, add_generation_prompt=True
+        )
+        for sample in samples
+    ]
+    inputs = dict(
+        processor(
+            text=texts,
+            images=[list(sample.prompt.images) for sample in samples],
+            padding=True,
+            return_tensors="pt",
+            add_special_tokens=False,
+        )
+    )
+    answers = [
+        [*tokenizer(s.answer, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+        for s in samples
+    ]
+    longest = max(map(len, answers))
+    shape = inputs["input_ids"].shape
+    said = torch.full((len(samples), longest), int(tokenizer.pad_token_id or 0))
+    targets = torch.full((len(samples), shape[1] + longest), -100)
+    there = torch.zeros_like(said)
+    for row, tokens in enumerate(answers):
+        said[row, : len(tokens)] = torch.tensor(tokens)
+        there[row, : len(tokens)] = 1
+        targets[row, shape[1] : shape[1] + len(tokens)] = torch.tensor(tokens)
+    behind = {"input_ids": said, "attention_mask": there}
+    whole = {
+        # Whatever runs parallel to the tokens, such as their types, goes on with zeros.
+        key: torch.cat([value, behind.get(key, torch.zeros_like(said)).to(value.dtype)], dim=1)
+        if isinstance(value, Tensor) and value.shape == shape
+        else value
+        for key, value in inputs.items()
+    }
+    device, kind = _place(model)
+    placed = {
+        key: value.to(device, kind) if value.is_floating_point() else value.to(device)
+        for key, value in whole.items()
+        if isinstance(value, Tensor)
+    }
+    logits = model(**placed).logits[:, shape[1] - 1 : -1]
+    expected = targets[:, shape[1] :].to(device)
+    loss: Tensor = nn.functional.cross_entropy(
+        logits.float().flatten(0, 1), expected.flatten(), ignore_index=-100
+    )
+    return loss
+
+
+def _place(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    parameter = next(p for p in model.parameters() if not p.requires_grad)
+    return parameter.device, parameter.dtype
+
+
+def _schedule(step: int, steps: int) -> float:
+    from math import cos, pi
+
+    return min(1.0, (step + 1) / max(1, steps // 20)) * (1 + cos(pi * step / steps)) / 2
+
+
+def _plan(plan: Plan) -> str:
+    """Return what a checkpoint must agree with; how often one is written does not matter."""
+    return json.dumps(asdict(replace(plan, every=0)), sort_keys=True)
+
+
+def _store(out: Path, plan: Plan, step: int, model: Any, optimizer: Any) -> None:
+    state = {
+        "plan": _plan(plan),
+        "step": step,
+        "adapter": _learnt(model),
+        "optimizer": optimizer.state_dict(),
+        "torch": torch.get_rng_state(),
+    }
+    partial = out / "checkpoint.partial"
+    torch.save(state, partial)
+    partial.replace(out / "checkpoint.pt")
+
+
+def _restore(out: Path, plan: Plan, model: Any, optimizer: Any) -> int:
+    """Go on from a checkpoint of the same plan; return how many steps are done."""
+    file = out / "checkpoint.pt"
+    if not file.is_file():
+        return 0
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    if state["plan"] != _plan(plan):
+        return 0
+    model.load_state_dict(state["adapter"], strict=False)
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["torch"])
+    return int(state["step"])
+
+
+def _learnt(model: Any) -> Mapping[str, Tensor]:
+    return {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _write(
+    adapted: Any,
+    processor: Any,
+    out: Path,
+    plan: Plan,
+    datasets: Sequence[Dataset],
+    source: Path | str,
+    name: str,
+) -> None:
+    """Write the adapter, and the model with the adapter merged into it, in hub format."""
+    from gsco.generalist.tiny.export import name_as_vllm
+
+    adapted.save_pretrained(out / "adapter")
+    folder = out / "model"
+    merged = adapted.merge_and_unload()
+    merged.save_pretrained(folder)
+    if merged.config.model_type == "llava":
+        name_as_vllm(folder)
+    processor.save_pretrained(folder)
+    card = {
+        "name": name or f"{Path(source).name}-gsco",
+        "answer_form": plan.answer_form,
+        "base": str(source),
+        "tuned_on": {found.name: found.licence or "unknown" for found in datasets},
+    }
+    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,256 @@
+"""Tuning a vision-language model: what learns, what stays, resuming, and what comes out."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from gsco.agent import shipped_generalist
+from gsco.cli import main
+from gsco.datasets import Dataset, read_dataset
+from gsco.errors import DataError, GeneralistError
+from gsco.generalist.embedded import EmbeddedGeneralist, load_model
+from gsco.generalist.lora import Plan, answer_loss, draw_sample, tune
+from gsco.generalist.tiny.tokens import IMAGE, PAD
+from gsco.prompts import build_prompt
+from gsco.task import Label, Task
+from specialists import torchvision_cure
+
+TASK = Task(
+    id="spots",
+    title="Drawn spots",
+    kind="single",
+    labels=(Label("red spot"), Label("blue spot")),
+    modality="drawing",
+    stem="Your task is to tell the colour of the spot. You are given a drawing.",
+)
+QUICK = Plan(rank=8, steps=6, batch=4, rate=3e-3, answer_form="label", every=2)
+
+
+@pytest.fixture(scope="module")
+def spots(data: Path) -> Dataset:
+    return read_dataset(data, TASK)
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a tiny Qwen2-VL of random weights with gsco-tiny's tokenizer."""
+    torchvision_cure.apply()
+    from transformers import (
+        AutoProcessor,
+        Qwen2VLConfig,
+        Qwen2VLForConditionalGeneration,
+        Qwen2VLImageProcessor,
+        Qwen2VLProcessor,
+        Qwen2VLVideoProcessor,
+    )
+
+    folder = tmp_path_factory.mktemp("qwen")
+    tokenizer = AutoProcessor.from_pretrained(shipped_generalist()).tokenizer
+    extra = ["<|vision_start|>", "<|vision_end|>", "<|video_pad|>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": extra})
+    start, end, video = tokenizer.convert_tokens_to_ids(extra)
+    template = (
+        "{% for m in messages %}<{{ m['role'] }}>{% for c in m['content'] %}"
+        "{% if c['type'] == 'image' %}<|vision_start|>" + IMAGE + "<|vision_end|>"
+        "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    pixels = Qwen2VLImageProcessor(min_pixels=28 * 28, max_pixels=4 * 28 * 28)
+    processor = Qwen2VLProcessor(pixels, tokenizer, Qwen2VLVideoProcessor(), chat_template=template)
+    processor.save_pretrained(folder)
+    text = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 2048,
+        "rope_parameters": {"rope_type": "default", "mrope_section": [4, 2, 2]},
+        "pad_token_id": tokenizer.convert_tokens_to_ids(PAD),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    vision = {"depth": 1, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2}
+    torch.manual_seed(0)
+    config = Qwen2VLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
+        video_token_id=video,
+        vision_start_token_id=start,
+        vision_end_token_id=end,
+    )
+    Qwen2VLForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+def loss_on(source: Path, spots: Dataset) -> float:
+    """Return the loss on fixed samples."""
+    model, processor = load_model(source, "cpu")
+    draw = random.Random(99)
+    samples = [draw_sample([(TASK, spots.split("train"))], draw, "label") for _ in range(24)]
+    model.requires_grad_(False)
+    with torch.no_grad():
+        return float(answer_loss(model, processor, samples))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(load_file(folder / "model.safetensors"))
+
+
+@pytest.mark.slow
+def test_tuning_gsco_tiny_lowers_its_loss_and_leaves_its_tower_alone(
+    spots: Dataset, tmp_path: Path
+) -> None:
+    plan = Plan(rank=8, steps=40, batch=8, rate=5e-3, answer_form="label")
+    made = tune(shipped_generalist(), [spots], tmp_path, plan)
+    assert loss_on(made, spots) < 0.7 * loss_on(shipped_generalist(), spots)
+    before, after = weights(shipped_generalist()), weights(made)
+    assert before.keys() == after.keys()
+    changed = {
+        name for name in before if not torch.allclose(before[name].float(), after[name].float())
+    }
+    assert changed
+    assert all("language_model" in name and "_proj." in name for name in changed), changed
+    card = json.loads((made / "gsco.json").read_text())
+    assert card["answer_form"] == "label"
+    assert card["base"] == str(shipped_generalist())
+    assert card["tuned_on"] == {spots.name: spots.licence or "unknown"}
+    generalist = EmbeddedGeneralist(made)
+    assert generalist.name == card["name"] == "model-gsco"
+    (reading,) = generalist.read(
+        [build_prompt(TASK, images=[spots.split("test")[0].open()], answer_form="label")]
+    )
+    assert set(reading.probabilities) == set(TASK.texts)
+
+
+@pytest.mark.slow
+def test_another_architecture_is_tuned_by_the_same_flags(
+    qwen: Path, spots: Dataset, tmp_path: Path
+) -> None:
+    before = loss_on(qwen, spots)
+    plan = Plan(rank=8, steps=30, batch=4, rate=2e-2, answer_form="letter")
+    made = tune(qwen, [spots], tmp_path, plan, name="mine")
+    # Random embeddings stay frozen: there is little to gain, but it is gained.
+    assert loss_on(made, spots) < before - 0.1
+    generalist = EmbeddedGeneralist(made)
+    assert (generalist.name, generalist.answer_form) == ("mine", "letter")
+    (reading,) = generalist.read([build_prompt(TASK, images=[spots.split("test")[0].open()])])
+    assert sum(reading.probabilities.values()) == pytest.approx(1)
+
+
+class KilledError(Exception):
+    """Stands for a kill."""
+
+
+def test_a_killed_run_goes_on_and_ends_where_it_would_have(spots: Dataset, tmp_path: Path) -> None:
+    whole = tune(shipped_generalist(), [spots], tmp_path / "whole", QUICK)
+
+    def dying(step: str, done: int, total: int) -> None:
+        if done == 5:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        tune(shipped_generalist(), [spots], tmp_path / "cut", QUICK, progress=dying)
+    told: list[int] = []
+    cut = tune(
+        shipped_generalist(),
+        [spots],
+        tmp_path / "cut",
+        QUICK,
+        progress=lambda step, done, total: told.append(done),
+    )
+    assert told == [5, 6]
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(cut)[name]), name
+
+
+def test_samples_hold_every_variant_and_their_answers_are_allowed(spots: Dataset) -> None:
+    draw = random.Random(0)
+    tasks = [(TASK, spots.split("train"))]
+    samples = [draw_sample(tasks, draw, "letter") for _ in range(200)]
+    asked = [s for s in samples if s.prompt.options]
+    described = [s for s in samples if not s.prompt.options]
+    assert 10 < len(described) < 45
+    assert all(s.answer in s.prompt.choices for s in asked)
+    assert {s.answer for s in asked} == {"A", "B"}
+    kinds = {("Specialist" in s.prompt.before, "imilar cases" in s.prompt.before) for s in asked}
+    assert len(kinds) >= 3
+    assert {s.answer for s in described} == {
+        "This drawing is labelled: red spot.",
+        "This drawing is labelled: blue spot.",
+    }
+
+
+# Any: a stand-in for a model.
+def test_what_cannot_be_tuned_is_refused_with_a_reason(
+    spots: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from gsco.generalist import lora
+
+    several = Dataset(spots.name, replace(TASK, kind="multi"), spots.records, spots.fingerprint)
+    with pytest.raises(DataError, match=r"'spots' is of kind 'multi'.*single-label"):
+        tune(shipped_generalist(), [several], tmp_path, QUICK)
+    with pytest.raises(GeneralistError, match="No generalist can be loaded"):
+        tune(tmp_path, [spots], tmp_path, QUICK)
+
+    def foreign(source: Path, device: str) -> tuple[Any, Any]:
+        return torch.nn.Sequential(torch.nn.Linear(2, 2)), None
+
+    monkeypatch.setattr(lora, "load_model", foreign)
+    with pytest.raises(GeneralistError, match="has no layers named like"):
+        tune("org/odd", [spots], tmp_path, QUICK)
+
+
+@pytest.mark.slow
+def test_the_command_tunes_on_folders_named_like_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label in ("normal", "pneumonia"):
+        for split in ("train", "val", "test"):
+            folder = tmp_path / "data" / "pneumonia-cxr" / split / label
+            folder.mkdir(parents=True)
+            for number in range(2):
+                tone = (len(str(folder)) * 31 + number * 90) % 250
+                Image.radial_gradient("L").rotate(tone).convert("RGB").save(folder / f"{tone}.png")
+    command = "gsco construct generalist --recipe lora --steps 2 --json"
+    where = ["--data", str(tmp_path / "data"), "--workspace", str(tmp_path / "w")]
+    monkeypatch.setattr("sys.argv", [*command.split(), *where])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    model = Path(json.loads(capsys.readouterr().out)["model"])
+    assert model == tmp_path / "w" / "generalist" / "model"
+    assert EmbeddedGeneralist(model).answer_form == "label"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--recipe tny", "Unknown recipe 'tny'. Did you mean 'tiny'?"),
+        ("--recipe lora", "holds no folder named like a task"),
+        ("--recipe tiny --steps 3", "leave out `--generalist` and `--steps`"),
+    ],
+)
+def test_a_wrong_order_for_a_generalist_is_answered_with_a_sentence(
+    arguments: str,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    where = ["--data", str(tmp_path), "--workspace", str(tmp_path / "w")]
+    monkeypatch.setattr("sys.argv", ["gsco", "construct", "generalist", *arguments.split(), *where])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
