@@ -38,7 +38,7 @@ def evidence(made: Diagnosis) -> str:
     if made.reading:
         lines.append(f"- Generalist `{made.reading.model}`: {made.reading.answer}")
     lines += [f"- **A person must look:** {reason}" for reason in made.review_reasons]
-    return "\n".join([*lines, "", f"_{NOTICE}_"])
+    return "\n".join([made.explanation, "", *lines, "", f"_{NOTICE}_"])
 
 
 def page(agent: GSCo) -> gr.Blocks:

@@ -111,6 +111,8 @@ class Diagnosis:
     """Mean cosine similarity to the nearest indexed cases, in [-1, 1]."""
     dropped_neighbours: int = 0
     """Cases the leakage guard left out."""
+    explanation: str = ""
+    """The diagnosis in sentences, composed from the other fields."""
     changed_by: Mapping[str, str] = field(default_factory=dict)
     """Evidence whose absence would change the answer, and to what (leave one out, on request)."""
     failures: tuple[Failure, ...] = ()

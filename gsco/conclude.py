@@ -10,6 +10,7 @@ import numpy as np
 import gsco
 from gsco import workflow
 from gsco.case import Case, Diagnosis, Failure, Reading, System
+from gsco.explain import explanation
 from gsco.fusing import RECALLED, recalls
 from gsco.fusion import prediction_set
 from gsco.task import Task
@@ -60,7 +61,9 @@ def diagnosis_of(case: Case, number: int, state: State, tools: Tools) -> Diagnos
         },
     )
     reasons = _reasons(made, tools)
-    return replace(made, review=bool(reasons), review_reasons=reasons)
+    return replace(
+        made, review=bool(reasons), review_reasons=reasons, explanation=explanation(made)
+    )
 
 
 def _failures(state: State, number: int, reading: Reading | None) -> tuple[Failure, ...]:

@@ -30,6 +30,8 @@ def diagnosis(made: Diagnosis, title: str = "") -> None:
     if made.prediction_set is not None:
         kept = ", ".join(made.prediction_set) or "(empty)"
         console.print(f"  cannot be excluded at {made.coverage:.0%}: {escape(kept)}")
+    if made.explanation:
+        console.print(f"  {escape(made.explanation)}")
     for opinion in made.opinions:
         said = ", ".join(opinion.answers) or "no finding"
         sure = f"{max(opinion.probabilities):.0%}"

@@ -25,7 +25,15 @@ COMMANDS = (
 KEYS = {
     *("version", "case", "task", "system", "answer", "probabilities", "prediction_set"),
     *("coverage", "review", "review_reasons", "opinions", "neighbours", "reading", "in_domain"),
-    *("familiarity", "dropped_neighbours", "changed_by", "failures", "seconds", "provenance"),
+    *(
+        "familiarity",
+        "dropped_neighbours",
+        "explanation",
+        "changed_by",
+        "failures",
+        "seconds",
+        "provenance",
+    ),
     "notice",
 }
 Printed = pytest.CaptureFixture[str]
