@@ -156,7 +156,7 @@ def _construct(
 
 
 def _key(dataset: Dataset, plan: Plan, generalist: "Generalist | None") -> str:
-    reader = generalist.name if generalist else None
+    reader = generalist.identity if generalist else None
     facts = [dataset.fingerprint, dataset.task.to_toml(), asdict(plan), reader, gsco.__version__]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

@@ -22,6 +22,11 @@ class Generalist(Protocol):
     answer_form: Form
     """The form of answer that suits it: small models cannot bind letters to labels."""
 
+    @property
+    def identity(self) -> str:
+        """What tells its weights from others of that name; the name alone where nothing can."""
+        ...
+
     def read(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
         """Return one reading a prompt, averaged over that many option orders."""
         ...

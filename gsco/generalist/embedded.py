@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, cast
@@ -18,6 +19,7 @@ from gsco.generalist.reading import Score, combine, expand, unread
 from gsco.generalist.tiny import FOLDER
 from gsco.prompts import Form, Prompt
 from specialists import torchvision_cure
+from specialists.card import file_sha256
 
 BATCH = 16
 """Prompts that go through the model at once."""
@@ -47,6 +49,7 @@ class EmbeddedGeneralist:
         """
         card = card_of(Path(source))
         self.name = name or card.get("name") or Path(source).name
+        self._source = source
         form = answer_form or card.get("answer_form") or "letter"
         self.answer_form: Form = "label" if form == "label" else "letter"
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -55,6 +58,14 @@ class EmbeddedGeneralist:
         self._tokenizer.padding_side = "left"
         # A model that two threads use at once would mix up nothing, but run slower.
         self._lock = Lock()
+
+    @cached_property
+    def identity(self) -> str:
+        """The hash of the weights in its folder, or the commit on the hub."""
+        files = sorted(Path(self._source).glob("*.safetensors"))
+        hashes = [file_sha256(file) for file in files]
+        commit = getattr(self._model.config, "_commit_hash", None)
+        return " ".join(filter(None, (self.name, *hashes, commit)))
 
     def read(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
         """Return one reading a prompt, averaged over that many option orders.

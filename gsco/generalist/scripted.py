@@ -23,7 +23,7 @@ class ScriptedGeneralist:
         answer_form: Form = "letter",
     ) -> None:
         """Take the function, and the pieces that `write` streams."""
-        self.name = name
+        self.name = self.identity = name
         self.answer_form = answer_form
         self.asked: list[Prompt] = []
         self._script = script

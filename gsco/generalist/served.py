@@ -121,6 +121,11 @@ class ServedGeneralist:
             at_once=at_once,
         )
 
+    @property
+    def identity(self) -> str:
+        """Its name: a server does not say which weights it has."""
+        return self.name
+
     def check(self) -> None:
         """Find the model and prove that choices are kept.
 

@@ -1,10 +1,12 @@
 import asyncio
 import functools
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from safetensors.torch import load_file, save_file
 
 from gsco.errors import GeneralistError
 from gsco.generalist.embedded import EmbeddedGeneralist
@@ -181,6 +183,20 @@ def test_a_prompt_longer_than_the_model_reads_says_so_and_costs_the_others_nothi
     (alone,) = tiny().read([prompt()])
     assert short.failure is None
     assert short.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+
+
+def test_other_weights_under_the_same_name_are_told_apart(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(FOLDER, folder)
+    tensors = load_file(folder / "model.safetensors")
+    first = sorted(tensors)[0]
+    save_file(
+        {**tensors, first: tensors[first] + 1}, folder / "model.safetensors", {"format": "pt"}
+    )
+    other = EmbeddedGeneralist(folder)
+    assert other.name == tiny().name
+    assert other.identity != tiny().identity
+    assert EmbeddedGeneralist().identity == tiny().identity
 
 
 def test_a_folder_without_a_model_is_refused_with_what_else_may_be_given(tmp_path: Path) -> None:
