@@ -24,8 +24,8 @@ import gsco
 from benchmarks.starter import BACKBONES, modality
 from gsco.agent import GSCo, open_generalist
 from gsco.case import SYSTEMS
-from gsco.construct import DEFAULT_BACKBONES, Plan, construct, targets_of
-from gsco.datasets import Dataset, read_dataset
+from gsco.construct import DEFAULT_BACKBONES, Plan, construct
+from gsco.datasets import Dataset, read_dataset, targets_of
 from gsco.evaluation.evaluate import evaluate
 from gsco.evaluation.metrics import interval, resamples
 from gsco.task import task_named

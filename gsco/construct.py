@@ -8,21 +8,21 @@ content where the data are read, by near-duplicate here, with the number dropped
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from filelock import FileLock
-from numpy.typing import NDArray
 
 import gsco
 from gsco import fusing
-from gsco.datasets import Dataset, Record
+from gsco.datasets import Dataset, Record, targets_of
 from gsco.errors import DataError, GscoError
 from gsco.fusion import check_coverage
 from gsco.indexing import entry_of, without_leaks
+from gsco.progress import Progress, Say
 from gsco.task import Task, validate
 from gsco.workspace import TaskFolder, write_text, writing
 from retrieval import Entry
@@ -34,10 +34,6 @@ if TYPE_CHECKING:
     from specialists.train import Part, RecipeName
 
 DEFAULT_BACKBONES = ("mobilenetv3-small", "efficientnet-lite0", "efficientnet-lite1")
-
-Say = Callable[[str], None]
-Progress = Callable[[str, int, int], None]
-"""Told a step's name, how much is done, and of how much."""
 
 
 @dataclass(frozen=True)
@@ -228,14 +224,6 @@ def _data(dataset: Dataset, training: Sequence[Record], dropped: int) -> str:
         "notes": list(dataset.notes),
     }
     return json.dumps(facts, indent=1)
-
-
-def targets_of(records: Sequence[Record], task: Task) -> NDArray[np.int64]:
-    """Return (N,) class numbers, or (N, C) zeros and ones for a multi-label task."""
-    if task.kind == "multi":
-        rows = [[text in record.labels for text in task.texts] for record in records]
-        return np.array(rows, dtype=np.int64)
-    return np.array([task.texts.index(record.labels[0]) for record in records], dtype=np.int64)
 
 
 def _specialist(

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from gsco import fusion
 from gsco.case import System
-from gsco.datasets import Record
+from gsco.datasets import Record, targets_of
 from gsco.errors import FusionError
 from gsco.fusion import GENERALIST, NEIGHBOURS, Fusion
+from gsco.progress import Progress
 from gsco.task import Task
 from gsco.workspace import TaskFolder, write_bytes, write_text
 from retrieval import CaseIndex, Entry, Neighbour, RetrievalError, vote, vote_multi
@@ -21,7 +22,6 @@ from specialists import Specialist, SpecialistError
 from specialists.calibrate import auc, balanced_accuracy, fit_temperature, softmax
 
 if TYPE_CHECKING:
-    from gsco.construct import Progress
     from gsco.generalist import Generalist
     from retrieval import Embedder
     from specialists.opinion import Opinion
@@ -77,7 +77,7 @@ def index(
     training: Sequence[Record],
     entries: Mapping[str, Entry],
     index_with: str,
-    progress: "Progress",
+    progress: Progress,
 ) -> None:
     """Save the index of the training cases, unless the same one is there."""
     embedder = embedder_named(index_with, folder)
@@ -97,7 +97,7 @@ def build_index(
     embedder: "Embedder",
     training: Sequence[Record],
     entries: Mapping[str, Entry],
-    progress: "Progress",
+    progress: Progress,
 ) -> None:
     """Embed the training cases and save their index in the place of the one there."""
     built = CaseIndex.build(
@@ -111,7 +111,7 @@ def build_index(
 
 
 def embed(
-    embedder: "Embedder", records: Sequence[Record], progress: "Progress"
+    embedder: "Embedder", records: Sequence[Record], progress: Progress
 ) -> NDArray[np.float32]:
     """Return the (N, D) vectors of the records' images, 64 at a time."""
     rows = []
@@ -136,10 +136,9 @@ def fit(
     entries: Mapping[str, Entry],
     coverage: float,
     generalist: "Generalist | None",
-    progress: "Progress",
+    progress: Progress,
 ) -> Fusion:
     """Hear every voice on the validation cases and fit the fusion to them."""
-    from gsco.construct import targets_of
     from specialists.registry import ordered
 
     kind = "multi" if task.kind == "multi" else "single"
@@ -171,7 +170,7 @@ def _recall(
     folder: TaskFolder,
     validation: Sequence[Record],
     entries: Mapping[str, Entry],
-    progress: "Progress",
+    progress: Progress,
 ) -> "tuple[list[tuple[Neighbour, ...]], Floats]":
     from retrieval.storage import read_manifest
 
@@ -196,7 +195,7 @@ def _readings(
     opinions: "Mapping[str, Sequence[Opinion]]",
     recalled: Sequence[tuple[Neighbour, ...]],
     generalist: "Generalist",
-    progress: "Progress",
+    progress: Progress,
 ) -> dict[System, Floats]:
     """Return one matrix a system: NaN rows where the generalist was not asked or not understood."""
     from gsco.prompts import build_prompt

@@ -2,17 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gsco import fusing
 from gsco.datasets import Dataset, Record
 from gsco.errors import DataError
+from gsco.progress import Progress
 from gsco.workspace import TaskFolder
 from retrieval import CaseIndex, Entry, fingerprint, overlaps
 from retrieval.storage import read_manifest
-
-if TYPE_CHECKING:
-    from gsco.construct import Progress
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ def without_leaks(dataset: Dataset, entries: dict[str, Entry]) -> list[Record]:
     return [record for record in training if record.id not in leaks]
 
 
-def rebuild(folder: TaskFolder, dataset: Dataset, index_with: str, progress: "Progress") -> Changed:
+def rebuild(folder: TaskFolder, dataset: Dataset, index_with: str, progress: Progress) -> Changed:
     """Replace the index by one of the training cases of `dataset`."""
     entries = {record.id: entry_of(record, dataset.name) for record in dataset.records}
     training = without_leaks(dataset, entries)
@@ -57,7 +54,7 @@ def rebuild(folder: TaskFolder, dataset: Dataset, index_with: str, progress: "Pr
     return Changed(len(training), len(dataset.split("train")) - len(training))
 
 
-def add(folder: TaskFolder, dataset: Dataset, progress: "Progress") -> Changed:
+def add(folder: TaskFolder, dataset: Dataset, progress: Progress) -> Changed:
     """Add the training cases of `dataset` that are not in the index yet."""
     entries = {record.id: entry_of(record, dataset.name) for record in dataset.records}
     training = without_leaks(dataset, entries)

@@ -10,9 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from gsco.case import NOTICE, Diagnosis
+from gsco.progress import Progress as Told
 
 if TYPE_CHECKING:
-    from gsco.construct import Progress as Told
     from gsco.doctor import Check
     from gsco.evaluation.metrics import Row
 

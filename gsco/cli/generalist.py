@@ -1,10 +1,10 @@
 """`gsco construct generalist`: train gsco-tiny, or tune a vision-language model."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gsco.errors import DataError, UsageError, unknown
+from gsco.progress import Progress, Say
 
 if TYPE_CHECKING:
     from gsco.datasets import Dataset
@@ -22,8 +22,8 @@ def construct_generalist(
     model: str | None,
     steps: int | None,
     seed: int,
-    progress: Callable[[str, int, int], None],
-    say: Callable[[str], None],
+    progress: Progress,
+    say: Say,
 ) -> Path:
     """Train by a recipe and return the folder of the model.
 

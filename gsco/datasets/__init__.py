@@ -7,6 +7,6 @@ Training, index and test cases stay apart: what would mix them is an error, not 
 """
 
 from gsco.datasets.read import read_dataset
-from gsco.datasets.record import Dataset, NpzRow, Record, Split
+from gsco.datasets.record import Dataset, NpzRow, Record, Split, targets_of
 
-__all__ = ["Dataset", "NpzRow", "Record", "Split", "read_dataset"]
+__all__ = ["Dataset", "NpzRow", "Record", "Split", "read_dataset", "targets_of"]

@@ -1,5 +1,6 @@
 """A Record is one labelled image of a data set; a Dataset holds them with what was found out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -79,3 +80,11 @@ class Dataset:
     def split(self, name: Split) -> list[Record]:
         """Return the records of one split, in the order of the data."""
         return [record for record in self.records if record.split == name]
+
+
+def targets_of(records: Sequence[Record], task: Task) -> NDArray[np.int64]:
+    """Return (N,) class numbers, or (N, C) zeros and ones for a multi-label task."""
+    if task.kind == "multi":
+        rows = [[text in record.labels for text in task.texts] for record in records]
+        return np.array(rows, dtype=np.int64)
+    return np.array([task.texts.index(record.labels[0]) for record in records], dtype=np.int64)

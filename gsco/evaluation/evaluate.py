@@ -51,7 +51,7 @@ def evaluate(
     Raises:
         DataError: the part is empty, or its labels are not the task's.
     """
-    from gsco.construct import targets_of
+    from gsco.datasets import targets_of
 
     records = dataset.split(split)
     card = agent.tools(task).task

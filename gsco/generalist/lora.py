@@ -13,7 +13,7 @@ it goes on. Several GPUs work where `accelerate launch` starts it.
 
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from gsco.generalist.card import CARD
 from gsco.generalist.embedded import load_model
 from gsco.generalist.messages import messages
 from gsco.generalist.tiny.evidence import draw_evidence
+from gsco.progress import Progress
 from gsco.prompts import Form, Prompt, Style, build_prompt
 from gsco.task import Task
 
@@ -57,10 +58,6 @@ class Sample:
 
     prompt: Prompt
     answer: str
-
-
-Progress = Callable[[str, int, int], None]
-"""Told a step's name, how much is done, and of how much."""
 
 
 def tune(
