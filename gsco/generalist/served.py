@@ -279,7 +279,8 @@ class ServedGeneralist:
             "max_tokens": 1 if prompt.form == "letter" else longest + 1,
             "temperature": 0,
             "logprobs": True,
-            "top_logprobs": TOPS,
+            # A letter that is not told of would count as impossible.
+            "top_logprobs": max(TOPS, len(prompt.choices)),
             "extra_body": only(prompt.choices),
         }
         async with self._asked(prompt, request) as said:

@@ -2,6 +2,7 @@ import asyncio
 import base64
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from gsco.errors import GeneralistError
 from gsco.generalist.served import ServedGeneralist, connect
 from gsco.prompts import Prompt, build_prompt
 from gsco.settings import Settings
+from gsco.task import Label
 
 
 def prompt(form: str = "letter", size: int = 8) -> Prompt:
@@ -38,6 +40,26 @@ def test_one_token_is_asked_for_a_letter_under_the_constraint() -> None:
     assert body["structured_outputs"] == {"choice": ["A", "B", "C"]}
     assert body["logprobs"] is True
     assert body["top_logprobs"] == 20
+
+
+def test_as_many_probabilities_are_asked_for_as_there_are_options() -> None:
+    labels = tuple(Label(f"finding {number}") for number in range(26))
+    many = build_prompt(replace(TASK, labels=labels), images=[Image.new("RGB", (8, 8))])
+
+    def even(body: dict[str, Any]) -> Mapping[str, float]:
+        return dict.fromkeys(body["structured_outputs"]["choice"], 1 / 26)
+
+    with serving(even) as server, connect([server.url]) as generalist:
+        (reading,) = generalist.read([many], permutations=1)
+    assert server.requests[-1]["top_logprobs"] == 26
+    assert min(reading.probabilities.values()) == pytest.approx(1 / 26)
+
+
+def test_an_empty_answer_is_no_answer() -> None:
+    empty = serving(lambda body: {"": 1.0}, logprobs=False)
+    with empty as server, connect([server.url]) as generalist:
+        (reading,) = generalist.read([prompt()], permutations=1)
+    assert (reading.answer, reading.probabilities, reading.raw) == (None, {}, "")
 
 
 def test_the_image_travels_as_a_lossless_data_url_between_the_texts() -> None:
