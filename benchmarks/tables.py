@@ -19,7 +19,8 @@ BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 
 def tables() -> str:
     """Return all tables as Markdown."""
-    return "\n\n".join([specialists(_read("specialists")), systems(_read("systems")), speed()])
+    parts = [specialists(_read("specialists")), systems(_read("systems")), arbitration()]
+    return "\n\n".join([*parts, speed(), serving()])
 
 
 def _read(kind: str) -> dict[str, Any]:
@@ -70,8 +71,9 @@ def systems(found: dict[str, Any]) -> str:
     head = [
         "**Every system on the same test cases**: balanced accuracy in %, one seed. ▼ "
         "significantly below `specialist`, ▲ above. Where gsco-tiny learnt from images of the same "
-        "source it is not asked (–); mean and gain are over the other sets. Gain: mean difference "
-        "to `specialist`, with a 95 % interval from the paired intervals of the sets.",
+        "source it is not asked (–); means are over the other sets. Gain: mean difference to "
+        "`specialist` over all sets on which a system was measured, with a 95 % interval from the "
+        "paired intervals of the sets.",
         "",
         f"| system | {' | '.join(counts)} | mean | gain |",
         f"|---|{'---|' * (len(names) + 2)}",
@@ -83,7 +85,8 @@ def _system(system: str, rows: Sequence[dict[str, Any] | None], whole: Sequence[
     cells = [f"{100 * row['balanced_accuracy']:.1f}{_mark(row)}" if row else "–" for row in rows]
     counted = [row for i in whole if (row := rows[i])]
     mean = sum(row["balanced_accuracy"] for row in counted) / len(counted)
-    return f"| `{system}` | {' | '.join(cells)} | {100 * mean:.1f} | {_gain(counted)} |"
+    gain = _gain([row for row in rows if row])
+    return f"| `{system}` | {' | '.join(cells)} | {100 * mean:.1f} | {gain} |"
 
 
 def _mark(row: dict[str, Any]) -> str:
@@ -101,6 +104,80 @@ def _gain(rows: Sequence[dict[str, Any]]) -> str:
     widths = [high - low for low, high in (r["balanced_accuracy_gain_interval"] for r in rows)]
     half = math.sqrt(sum((width / 2) ** 2 for width in widths)) / len(rows)
     return f"{100 * mean:+.1f} ({100 * (mean - half):+.1f} to {100 * (mean + half):+.1f})"
+
+
+KINDS = {
+    "kept": "right alone, all specialists made to say one wrong label: still right",
+    "corrected": "wrong alone, their vote right: put right by their opinions",
+    "misled": "right alone, their vote wrong: put wrong by their opinions",
+    "against_all": "all specialists made to say one wrong label: right, of all cases",
+}
+
+
+def arbitration() -> str:
+    """Return whom the generalist believed."""
+    found = json.loads((RESULTS / "arbitration.json").read_text())
+    tasks = found["tasks"]
+    head = [
+        f"**Arbitration**: {found['generalist']} with the specialists' opinions in the prompt "
+        "(`moed`), starter tasks, test cases; in % with a 95 % interval. Beside it what the "
+        "publication reports of its generalist, each on one set of its own.",
+        "",
+        f"| when | {' | '.join(tasks)} | publication |",
+        f"|---|{'---|' * (len(tasks) + 1)}",
+    ]
+    rows = []
+    for kind, words in KINDS.items():
+        cells = [_share(one[kind]) for one in tasks.values()]
+        published = found["published"].get(kind)
+        beside = f"{100 * published:.1f}" if published else ""
+        rows.append(f"| {words} | {' | '.join(cells)} | {beside} |")
+    return "\n".join(head + rows)
+
+
+def _share(one: dict[str, Any]) -> str:
+    if one["share"] is None:
+        return "no case"
+    low, high = (100 * bound for bound in one["interval"])
+    return f"{100 * one['share']:.0f} ({low:.0f}–{high:.0f}; n {one['n']})"
+
+
+def serving() -> str:
+    """Return the ratios of the served path."""
+    found = json.loads((RESULTS / "serving.json").read_text())
+    speed, cached = found["throughput"], found["prefix_cache"]
+    agreeing = found["embedded_and_served"].values()
+    lines = [
+        (
+            "batch path (two option orders), against the published way (one by one, 20 tokens)",
+            speed["ratio_to_published"],
+        ),
+        (
+            "the same with one option order, as the published way asks",
+            speed["ratio_to_published_one_order"],
+        ),
+        (
+            "the same, where the published way may end before 20 tokens",
+            speed["ratio_to_published_short"],
+        ),
+        ("batch path, of a bare asynchronous loop", speed["ratio_to_bare_loop"]),
+        *(
+            (f"`{system}`: text tokens found in the prefix cache", one["hits_of_text_tokens"])
+            for system, one in cached.items()
+        ),
+        (
+            "largest difference of a probability, in process and served",
+            max(one["largest_difference"] for one in agreeing),
+        ),
+    ]
+    head = [
+        f"**Serving** ({found['server']}; {sum(one['n'] for one in agreeing)} cases of "
+        f"{len(agreeing)} tasks for the difference).",
+        "",
+        "| what | ratio |",
+        "|---|---|",
+    ]
+    return "\n".join([*head, *(f"| {what} | {ratio:.2g} |" for what, ratio in lines)])
 
 
 def speed() -> str:

@@ -2,9 +2,11 @@
 
     python -m gsco.generalist.tiny.recipe --data DIR --out DIR
 
-Three stages. `tower`: the vision tower learns all tasks by linear heads on its pooled patches,
+Four stages. `tower`: the vision tower learns all tasks by linear heads on its pooled patches,
 which is fast. `whole`: tower, projector and language part learn to answer prompts with the label.
 `reading`: the same, but half of the prompts can only be answered by reading the evidence.
+`weighing`: pictures that go with evidence are of another label now and then, so that the model
+learns how far to trust its eyes, which know the training images by heart.
 A shuffled letter cannot be learnt by a model this small: it would have to bind letters to labels.
 """
 
@@ -28,6 +30,7 @@ from gsco.generalist.tiny.samples import (
     GROUP,
     LOOKING,
     READING,
+    WEIGHING,
     Batch,
     Mix,
     batches,
@@ -52,6 +55,7 @@ class Plan:
     """Images of each task in a batch of the first stage."""
     whole_steps: int = 1500
     reading_steps: int = 700
+    weighing_steps: int = 500
     rate: float = 1e-3
     """Highest learning rate of AdamW: embeddings, heads, norms."""
     matrix_rate: float = 2e-3
@@ -118,6 +122,7 @@ def train(
     stages = (
         ("whole", plan.whole_steps, LOOKING, 1.0),
         ("reading", plan.reading_steps, READING, 0.5),
+        ("weighing", plan.weighing_steps, WEIGHING, 0.5),
     )
     for stage in stages:
         train_whole(model, pictures, tokenizer, out, plan, Stage(*stage), progress)
@@ -308,12 +313,14 @@ def main() -> None:
     parser.add_argument("--tower-steps", type=int, default=Plan.tower_steps)
     parser.add_argument("--whole-steps", type=int, default=Plan.whole_steps)
     parser.add_argument("--reading-steps", type=int, default=Plan.reading_steps)
+    parser.add_argument("--weighing-steps", type=int, default=Plan.weighing_steps)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     plan = Plan(
         tower_steps=given.tower_steps,
         whole_steps=given.whole_steps,
         reading_steps=given.reading_steps,
+        weighing_steps=given.weighing_steps,
     )
     train(given.data, given.out, plan, lambda line: print(line, flush=True))  # noqa: T201
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from gsco.generalist.messages import messages
-from gsco.generalist.tiny.data import Pictures
+from gsco.generalist.tiny.data import Examples, Pictures
 from gsco.generalist.tiny.evidence import draw_evidence
 from gsco.generalist.tiny.tokens import END, IMAGE, SENTENCES
 from gsco.prompts import Prompt, Style, build_prompt
@@ -35,11 +35,15 @@ class Mix:
     foreign: float
     """Of real tasks without pictures of their own."""
     mistaken: float
-    """Of the others with evidence: the picture is another case's."""
+    """Of the others with evidence: the picture is another case's, of any task."""
+    swapped: float = 0.0
+    """Of these: the picture is of the same task, but of another label. It looks as it should, and
+    is wrong as often as eyes are on cases that they have never seen."""
 
 
 LOOKING = Mix(made_up=0.0, foreign=0.1, mistaken=0.2)
 READING = Mix(made_up=0.4, foreign=0.1, mistaken=0.35)
+WEIGHING = Mix(made_up=0.15, foreign=0.1, mistaken=0.1, swapped=0.3)
 
 
 @dataclass(frozen=True)
@@ -82,12 +86,14 @@ def draw_sample(pictures: Pictures, draw: random.Random, mix: Mix = LOOKING) -> 
         examples = draw.choices(pictures.tasks, weights=(25, 20, 20, 25, 10))[0]
         task = examples.task
         target = draw.randrange(len(task.texts))
-        matching = (examples.targets == target).nonzero()[:, 0]
-        row = int(examples.rows[matching[draw.randrange(len(matching))]])
+        row = _row(examples, target, draw)
         weights = (4, 2, 2, 2)
     moed, rad = draw.choices(_VARIANTS, weights=weights)[0]
     if (moed or rad) and draw.random() < mix.mistaken:
         row = draw.randrange(len(pictures.pixels))
+    elif (moed or rad) and kind >= mix.made_up + mix.foreign and draw.random() < mix.swapped:
+        others = [i for i in range(len(task.texts)) if i != target]
+        row = _row(examples, draw.choice(others), draw)
     wrong = draw.random() < 0.06
     evidence = draw_evidence(task, target, draw, moed=moed, rad=rad, wrong=wrong)
     prompt = build_prompt(
@@ -104,6 +110,12 @@ def draw_sample(pictures: Pictures, draw: random.Random, mix: Mix = LOOKING) -> 
         prompt = prompt.asking(task.texts[asked]).permuted(draw.sample((0, 1), 2))
         return Sample(prompt, "yes" if asked == target else "no", row)
     return Sample(prompt, task.texts[target], row)
+
+
+def _row(examples: Examples, target: int, draw: random.Random) -> int:
+    """Return the row of a picture with a label."""
+    matching = (examples.targets == target).nonzero()[:, 0]
+    return int(examples.rows[matching[draw.randrange(len(matching))]])
 
 
 def made_up_task(draw: random.Random) -> Task:

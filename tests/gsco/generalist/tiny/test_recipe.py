@@ -25,7 +25,15 @@ CLASSES: Mapping[str, tuple[str, ...]] = {
     "fundus_chasedb1": ("vessel",),
     "dsb2018_nuclei": ("fluorescence",),
 }
-PLAN = Plan(tower_steps=2, whole_steps=4, reading_steps=2, batch=2, every=2, shares=(2, 2, 2, 2, 2))
+PLAN = Plan(
+    tower_steps=2,
+    whole_steps=4,
+    reading_steps=2,
+    weighing_steps=2,
+    batch=2,
+    every=2,
+    shares=(2, 2, 2, 2, 2),
+)
 
 
 @pytest.fixture(autouse=True)

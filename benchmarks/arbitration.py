@@ -1,0 +1,137 @@
+"""Arbitration: whom does the generalist believe when it and the specialists differ?
+
+    python -m benchmarks.arbitration --data DIR [--generalist URL]
+
+On the test cases of the starter tasks, as the publication measured it on two sets. Four shares,
+each with n and a 95 % interval over cases:
+
+- `kept`: its own answer was right, every specialist is made to say the same wrong label, and with
+  that in the prompt it still answers rightly (publication: 94.5 % on PCam200);
+- `corrected`: its own answer was wrong, the specialists' vote was right, and with their true
+  opinions it answers rightly (81.0 % on PneumoniaMNIST);
+- `misled`: its own answer was right, the vote was wrong, and with their true opinions it errs;
+- `against_all`: of all cases, right although every specialist is made to say a wrong label
+  (67.6 % of tumour images on PCam200).
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.accuracy import RESULTS, versions
+from benchmarks.starter import datasets
+from gsco.agent import GSCo, open_generalist
+from gsco.datasets import targets_of
+from gsco.evaluation.metrics import interval, resamples
+from gsco.fusion import votes
+from gsco.generalist import Generalist
+from gsco.prompts import build_prompt
+from gsco.settings import load_settings
+from specialists import Opinion
+
+PUBLISHED = {"kept": 0.945, "corrected": 0.810, "against_all": 0.676}
+Opinions = list[list[Opinion]]
+"""One list a case."""
+
+
+def measure(agent: GSCo, generalist: Generalist, task: str, data: Any) -> dict[str, Any]:
+    """Return the four shares on the test cases of one task."""
+    records = data.split("test")
+    card = agent.tools(task).task
+    targets = targets_of(records, card)
+    images = [record.open() for record in records]
+    specialists = agent.tools(task).specialists.values()
+    said = [specialist.predict(images) for specialist in specialists]
+    true = [list(case) for case in zip(*said, strict=True)]
+    forced = [
+        [_saying(opinion, _wrong(target, number, len(card.texts))) for opinion in case]
+        for number, (case, target) in enumerate(zip(true, targets.tolist(), strict=True))
+    ]
+
+    def answers(shown: Opinions) -> NDArray[np.bool_]:
+        prompts = [
+            build_prompt(card, images=[i], opinions=o, answer_form=generalist.answer_form)
+            for i, o in zip(images, shown, strict=True)
+        ]
+        found = [reading.answer for reading in generalist.read(prompts)]
+        pairs = zip(found, targets.tolist(), strict=True)
+        return np.array([answer == card.texts[target] for answer, target in pairs])
+
+    alone = answers([[] for _ in images])
+    guided, misguided = answers(true), answers(forced)
+    shares = [np.array([opinion.probabilities for opinion in one]) for one in said]
+    vote = votes(shares).argmax(axis=1) == targets
+    who = [record.patient or record.id for record in records]
+    return {
+        "n": len(records),
+        "alone": share(alone, np.ones_like(alone), who),
+        "vote": share(vote, np.ones_like(alone), who),
+        "kept": share(misguided, alone, who),
+        "corrected": share(guided, ~alone & vote, who),
+        "misled": share(~guided, alone & ~vote, who),
+        "against_all": share(misguided, np.ones_like(alone), who),
+    }
+
+
+def _wrong(target: int, number: int, count: int) -> int:
+    """Return another label; which one goes round with the cases."""
+    return (target + 1 + number % (count - 1)) % count
+
+
+def _saying(opinion: Opinion, label: int) -> Opinion:
+    """Return the opinion with its greatest probability given to a label."""
+    chances = list(opinion.probabilities)
+    best = max(range(len(chances)), key=chances.__getitem__)
+    chances[best], chances[label] = chances[label], chances[best]
+    return replace(opinion, probabilities=tuple(chances))
+
+
+def share(hits: NDArray[np.bool_], among: NDArray[np.bool_], who: Sequence[str]) -> dict[str, Any]:
+    """Return the share of hits among some cases, with an interval over patients."""
+    rows = np.flatnonzero(among)
+    if not len(rows):
+        return {"n": 0, "share": None, "interval": None}
+    found = hits[rows]
+    draws = resamples([who[row] for row in rows], 1000, seed=0)
+    return {
+        "n": len(rows),
+        "share": float(found.mean()),
+        "interval": interval(lambda drawn: float(found[drawn].mean()), draws),
+    }
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--generalist", help="URL, folder or hub id; gsco-tiny if left out")
+    given = parser.parse_args()
+    generalist = open_generalist(load_settings(generalist=given.generalist))
+    agent = GSCo.open()
+    tasks = {
+        task: measure(agent, generalist, task, read())
+        for task, read in datasets(given.data).items()
+    }
+    result = {
+        "command": "python -m benchmarks.arbitration --data $GSCO_DATA",
+        "versions": versions(),
+        "generalist": generalist.name,
+        "n": sum(found["n"] for found in tasks.values()),
+        "seed": 0,
+        "failures": 0,
+        "published": PUBLISHED,
+        "tasks": tasks,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "arbitration.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
