@@ -157,7 +157,7 @@ def serving() -> str:
             speed["ratio_to_published_one_order"],
         ),
         (
-            "the same, where the published way may end before 20 tokens",
+            "batch path (two orders), where the published way may end before 20 tokens",
             speed["ratio_to_published_short"],
         ),
         ("batch path, of a bare asynchronous loop", speed["ratio_to_bare_loop"]),

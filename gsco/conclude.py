@@ -56,7 +56,7 @@ def diagnosis_of(case: Case, number: int, state: State, tools: Tools) -> Diagnos
         failures=_failures(state, number, reading),
         seconds=dict(state["seconds"]),
         provenance={
-            "generalist": tools.generalist.name if tools.generalist else "not asked",
+            "generalist": tools.generalist.identity if tools.generalist else "not asked",
             **tools.provenance,
         },
     )

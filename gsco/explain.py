@@ -65,15 +65,16 @@ def _neighbours(made: Diagnosis) -> str:
 
 
 def _generalist(made: Diagnosis) -> str:
-    if made.reading is None or made.reading.answer is None:
+    if made.reading is None:
         return ""
-    shown = made.reading.probabilities
-    read = made.reading.answer
-    if isinstance(made.answer, tuple):
+    shown, read = made.reading.probabilities, made.reading.answer
+    if isinstance(made.answer, tuple) and shown:
         holds = tuple(label for label, chance in shown.items() if chance > 0.5)
         if _same(holds, made.answer):
             return f"The generalist {made.reading.model} reads the same."
         return f"The generalist {made.reading.model} reads {_listed(holds) or 'no label'} instead."
+    if read is None:
+        return ""
     sure = f" ({shown[read]:.0%})" if read in shown else ""
     if read == made.answer:
         return f"The generalist {made.reading.model} reads the same{sure}."

@@ -310,7 +310,7 @@ def _fit(
         coverage=coverage,
         familiar=float(np.quantile(similarity, 0.01)),
         n_validation=len(targets),
-        generalist=generalist.name if generalist else None,
+        generalist=generalist.identity if generalist else None,
     )
 
 

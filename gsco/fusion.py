@@ -4,7 +4,8 @@ A voice is a matrix (N, C) of probabilities: a specialist's, the neighbours' vot
 `stack` is a log opinion pool (Genest and Zidek, Statistical Science 1986), which is multinomial
 logistic stacking over log-probabilities with one weight a voice: so few numbers that a small
 validation part supports them. What is weighed is how far each voice moves from the shares of the
-classes in training: all voices know those, and they must count once, not once a voice.
+classes in training: specialists and neighbours know those, and they must count once, not once a
+voice.
 Prediction sets are split conformal (Vovk et al. 2005) with the least-ambiguous score of Sadinle et
 al. (JASA 2019), on cross-fitted probabilities.
 """
@@ -53,12 +54,22 @@ class Fusion:
     """Mean similarity to the neighbours below which an image is out of domain."""
     n_validation: int
     generalist: str | None
-    """Name of the model whose readings were calibrated; None if there were none."""
+    """Identity of the model whose readings were calibrated; None if there were none."""
 
     @property
     def specialists(self) -> tuple[str, ...]:
         """The specialists whose voices were fitted."""
         return tuple(name for name in self.stack if name != NEIGHBOURS)
+
+    def fits(self, identity: str) -> bool:
+        """Whether these readings' calibration is that of a generalist.
+
+        A server tells its name only, without a hash of its weights: then names must agree.
+        """
+        (name, _, weights), (other, _, others) = (
+            one.partition("@") for one in (self.generalist or "", identity)
+        )
+        return bool(name) and name == other and (weights == others or not (weights and others))
 
     def to_json(self) -> str:
         """Return the fusion as JSON with a version."""
@@ -109,9 +120,18 @@ def pool(
     share = sum(weights.values()) / max(sum(present.values()), 1e-9)
     base = _base(prior, next(iter(voices.values())).shape[1], kind)
     moved = sum(
-        weight * share * (log_of(voices[name], kind) - base) for name, weight in present.items()
+        weight * share * _move(name, voices[name], base, kind) for name, weight in present.items()
     )
     return _probabilities(base + np.asarray(moved), kind)
+
+
+def _move(name: str, voice: Floats, base: Floats, kind: str) -> Floats:
+    """Return how far a voice moves from what it knows beforehand.
+
+    Specialists and neighbours know the shares of the training labels; a generalist does not.
+    """
+    scores = log_of(voice, kind)
+    return scores if name == GENERALIST else scores - base
 
 
 def _base(prior: Sequence[float] | None, n_labels: int, kind: str) -> Floats:
@@ -196,7 +216,7 @@ def fit_weights(
 
     names = list(voices)
     base = _base(prior, next(iter(voices.values())).shape[1], kind)
-    moves = np.stack([log_of(voices[name], kind) - base for name in names])
+    moves = np.stack([_move(name, voices[name], base, kind) for name in names])
     start = np.array([float(name == best) if best else 1 / len(names) for name in names])
 
     def loss(weights: Floats) -> float:

@@ -56,7 +56,7 @@ class Tools:
     @property
     def is_calibrated(self) -> bool:
         """Whether the fusion was fitted with this very generalist."""
-        return self.generalist is not None and self.fusion.generalist == self.generalist.name
+        return self.generalist is not None and self.fusion.fits(self.generalist.identity)
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,7 @@ def recall(state: State, runtime: Runtime[Tools]) -> State:
 
 def decide(state: State, runtime: Runtime[Tools]) -> State:
     """Let the generalist look at the images and read the system's evidence."""
+    from gsco.generalist.reading import unread
     from gsco.prompts import build_prompt
 
     start, tools, system = time.perf_counter(), runtime.context, state["system"]
@@ -192,7 +193,11 @@ def decide(state: State, runtime: Runtime[Tools]) -> State:
             for i in late:
                 shown[i] //= 2
             again = [prompt(i, shown[i]) for i in late]
-            for i, one in zip(late, generalist.read(again, tools.permutations), strict=True):
+            try:
+                shorter = generalist.read(again, tools.permutations)
+            except GeneralistError as error:
+                shorter = [unread(one, generalist.name, error) for one in again]
+            for i, one in zip(late, shorter, strict=True):
                 readings[i] = one
     except GeneralistError as error:
         failures.append(Failure("generalist", str(error)))

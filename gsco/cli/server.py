@@ -33,7 +33,8 @@ def serve(
     from gsco.agent import shipped_generalist
     from gsco.serving import Server, Service
 
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda number, frame: sys.exit(0))
     service = Service(
         shipped_generalist() if model == "gsco-tiny" else model,
         port,

@@ -61,11 +61,11 @@ class EmbeddedGeneralist:
 
     @cached_property
     def identity(self) -> str:
-        """The hash of the weights in its folder, or the commit on the hub."""
+        """The name and, behind an @, the hash of its weights or the commit on the hub."""
         files = sorted(Path(self._source).glob("*.safetensors"))
         hashes = [file_sha256(file) for file in files]
         commit = getattr(self._model.config, "_commit_hash", None)
-        return " ".join(filter(None, (self.name, *hashes, commit)))
+        return "@".join(filter(None, (self.name, "+".join(hashes) or commit)))
 
     def read(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
         """Return one reading a prompt, averaged over that many option orders.
@@ -140,7 +140,9 @@ class EmbeddedGeneralist:
         places: dict[int, int] = {}
         images = [image for prompt in prompts for image in prompt.images]
         which = [places.setdefault(id(image), len(places)) for image in images]
-        if len(places) == len(images) or self._model.config.model_type != "llava":
+        alone = len(places) == len(images)
+        # Towers that take images of any size give their features in another shape.
+        if alone or self._model.config.model_type != "llava" or "image_sizes" in inputs:
             return inputs
         distinct = [which.index(place) for place in range(len(places))]
         others = dict(inputs)

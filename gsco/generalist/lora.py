@@ -86,8 +86,12 @@ def tune(
         DataError: no training cases, or a task whose labels are not single.
         GeneralistError: no such model, one without the layers to adapt, or a diverged loss.
     """
-    from accelerate import Accelerator
-
+    try:
+        from accelerate import Accelerator
+    except ImportError as error:
+        raise GeneralistError(
+            'Tuning needs PEFT and accelerate. Run `pip install "gsco[train]"`.'
+        ) from error
     tasks = [(found.task, found.split("train")) for found in datasets]
     for task, records in tasks:
         if task.kind != "single" or not records:
@@ -99,18 +103,23 @@ def tune(
     torch.manual_seed(plan.seed)
     accelerator = Accelerator()
     model, processor = load_model(source, str(accelerator.device))
+    if next(model.parameters()).dtype == torch.float16:
+        # Half precision underflows without a scaled loss.
+        model = model.to(torch.bfloat16)
     adapted = _adapted(model, plan, source)
     if accelerator.device.type == "cuda":
         adapted.gradient_checkpointing_enable()
         adapted.enable_input_require_grads()
     learning = [p for p in adapted.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=plan.rate, weight_decay=0.0)
-    done = _restore(out, plan, adapted, optimizer)
+    key = _key(source, datasets, plan)
+    done = _restore(out, key, adapted, optimizer)
     network, optimizer = accelerator.prepare(adapted, optimizer)
     network.train()
     for step in range(done, plan.steps):
         # Each step and device has a seed of its own, so that a run can go on anywhere.
         draw = random.Random(f"{plan.seed} {step} {accelerator.process_index}")
+        torch.manual_seed(draw.getrandbits(32))
         samples = [draw_sample(tasks, draw, plan.answer_form) for _ in range(plan.batch)]
         for group in optimizer.param_groups:
             group["lr"] = plan.rate * _schedule(step, plan.steps)
@@ -123,7 +132,7 @@ def tune(
         optimizer.zero_grad()
         progress("tune the generalist", step + 1, plan.steps)
         if (step + 1) % plan.every == 0 and accelerator.is_main_process:
-            _store(out, plan, step + 1, adapted, optimizer)
+            _store(out, key, step + 1, adapted, optimizer)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         _write(adapted, processor, out, plan, datasets, source, name)
@@ -246,35 +255,34 @@ def _schedule(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / max(1, steps // 20)) * (1 + cos(pi * step / steps)) / 2
 
 
-def _plan(plan: Plan) -> str:
+def _key(source: Path | str, datasets: Sequence[Dataset], plan: Plan) -> str:
     """Return what a checkpoint must agree with; how often one is written does not matter."""
-    return json.dumps(asdict(replace(plan, every=0)), sort_keys=True)
+    prints = sorted(found.fingerprint for found in datasets)
+    return json.dumps([str(source), prints, asdict(replace(plan, every=0))], sort_keys=True)
 
 
-def _store(out: Path, plan: Plan, step: int, model: Any, optimizer: Any) -> None:
+def _store(out: Path, key: str, step: int, model: Any, optimizer: Any) -> None:
     state = {
-        "plan": _plan(plan),
+        "key": key,
         "step": step,
         "adapter": _learnt(model),
         "optimizer": optimizer.state_dict(),
-        "torch": torch.get_rng_state(),
     }
     partial = out / "checkpoint.partial"
     torch.save(state, partial)
     partial.replace(out / "checkpoint.pt")
 
 
-def _restore(out: Path, plan: Plan, model: Any, optimizer: Any) -> int:
-    """Go on from a checkpoint of the same plan; return how many steps are done."""
+def _restore(out: Path, key: str, model: Any, optimizer: Any) -> int:
+    """Go on from a checkpoint of the same model, data and plan; return how many steps are done."""
     file = out / "checkpoint.pt"
     if not file.is_file():
         return 0
     state = torch.load(file, map_location="cpu", weights_only=True)
-    if state["plan"] != _plan(plan):
+    if state["key"] != key:
         return 0
     model.load_state_dict(state["adapter"], strict=False)
     optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["torch"])
     return int(state["step"])
 
 

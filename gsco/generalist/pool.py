@@ -40,15 +40,19 @@ class Endpoint:
     """By the monotonic clock."""
     proved: bool = False
     """Whether it offers the model and keeps to choices, as far as is known."""
+    proving: bool = False
+    """Whether somebody is finding that out."""
     refusal: str = ""
     """Why it was turned away for good."""
 
     def failed(self) -> None:
         """Let it rest, and prove itself before it gets work again."""
-        rest = min(FIRST_REST * 2**self.failures, LONGEST_REST)
-        self.failures += 1
-        self.rests_until = time.monotonic() + rest
+        now = time.monotonic()
         self.proved = False
+        # What was in flight fails together: that is one failure.
+        if now >= self.rests_until:
+            self.rests_until = now + min(FIRST_REST * 2 ** min(self.failures, 10), LONGEST_REST)
+            self.failures += 1
 
     def answered(self) -> None:
         """Forget its failures."""
@@ -64,7 +68,7 @@ class Pool:
         self.endpoints = tuple(endpoints)
         self._prove = prove
         self._at_once = at_once
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
 
     @asynccontextmanager
     async def server(self, key: str, until: float) -> AsyncIterator[Endpoint]:
@@ -72,7 +76,7 @@ class Pool:
 
         Args:
             key: what the request begins with; equal keys meet the same server, if it is free.
-            until: by the monotonic clock: wait for a server that rests no longer than this.
+            until: by the monotonic clock: wait for servers that rest no longer than this.
 
         Raises:
             GeneralistError: every server is down or was turned away.
@@ -81,51 +85,51 @@ class Pool:
         try:
             yield endpoint
         finally:
-            await self._hand_back(endpoint)
+            endpoint.busy -= 1
+            self._wake()
 
     async def _take(self, key: str, until: float) -> Endpoint:
         while True:
-            async with self._changed:
-                while (free := self._free(key)) is None:
-                    await self._wait(until)
+            free = self._free(key)
+            if free is None:
+                await self._wait(until)
+            elif free.proved:
                 free.busy += 1
-            if free.proved or await self._proves(free):
                 return free
+            else:
+                free.proving = True
+                try:
+                    free.proved = await self._prove(free)
+                finally:
+                    free.proving = False
+                    self._wake()
 
     def _free(self, key: str) -> Endpoint | None:
-        """Return the first server in the key's order that is up and not full."""
+        """Return the first server in the key's order that is up and not full, proved or not."""
         now = time.monotonic()
-        ready = [e for e in self.endpoints if not e.refusal and e.rests_until <= now]
-        # An unproved server is tried by one request at a time.
-        free = [e for e in ready if e.busy < (self._at_once if e.proved else 1)]
+        free = [
+            e
+            for e in self.endpoints
+            if not e.refusal
+            and e.rests_until <= now
+            and (e.busy < self._at_once if e.proved else not e.proving)
+        ]
         return max(free, key=lambda endpoint: _rank(key, endpoint.url), default=None)
 
     async def _wait(self, until: float) -> None:
-        """Wait until a server is handed back or has rested."""
+        """Wait until something changes, or a server has rested."""
         now = time.monotonic()
         alive = [e for e in self.endpoints if not e.refusal]
-        if any(e.rests_until <= now for e in alive):
-            await self._changed.wait()
-            return
-        back = min((e.rests_until for e in alive), default=float("inf"))
-        if back > until:
+        resting = [e.rests_until for e in alive if e.rests_until > now]
+        if len(resting) == len(alive) and min(resting, default=float("inf")) > until:
             raise GeneralistError(self.dead())
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), back - now)
+            await asyncio.wait_for(self._changed.wait(), min(resting) - now if resting else None)
 
-    async def _proves(self, endpoint: Endpoint) -> bool:
-        """Return whether the server proved itself; else hand it back."""
-        try:
-            endpoint.proved = await self._prove(endpoint)
-        finally:
-            if not endpoint.proved:
-                await self._hand_back(endpoint)
-        return endpoint.proved
-
-    async def _hand_back(self, endpoint: Endpoint) -> None:
-        async with self._changed:
-            endpoint.busy -= 1
-            self._changed.notify_all()
+    def _wake(self) -> None:
+        """Let everybody who waits look again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def dead(self) -> str:
         """Say that nobody answers, and what to do."""

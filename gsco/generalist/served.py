@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 import openai
 from openai import AsyncOpenAI
@@ -38,6 +39,8 @@ TRIES = 4
 """How often one request is sent before it counts as failed."""
 PATIENCE = 20.0
 """Seconds that a request waits for a server while all are down."""
+TOO_LONG = ("context length", "maximum model length")
+"""How vLLM says so, for the text alone and with the images' tokens."""
 LARGEST_PNG = 4_000_000
 """Bytes above which an image travels as JPEG of quality 95."""
 
@@ -113,7 +116,14 @@ class ServedGeneralist:
         self._pool = Pool(
             [
                 Endpoint(
-                    url, AsyncOpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=0)
+                    url,
+                    AsyncOpenAI(
+                        base_url=url,
+                        api_key=key,
+                        timeout=timeout,
+                        max_retries=0,
+                        http_client=openai.DefaultAsyncHttpxClient(trust_env=not is_local(url)),
+                    ),
                 )
                 for url in dict.fromkeys(urls)
             ],
@@ -163,9 +173,13 @@ class ServedGeneralist:
                 pieces.put(None)
 
         work = asyncio.run_coroutine_threadsafe(pump(), self._loop)
-        while (piece := pieces.get()) is not None:
-            yield piece
-        work.result()
+        try:
+            while (piece := pieces.get()) is not None:
+                yield piece
+            work.result()
+        finally:
+            # A reader that goes away early stops the writing.
+            work.cancel()
 
     def close(self) -> None:
         """Close the connections."""
@@ -186,7 +200,13 @@ class ServedGeneralist:
         self.close()
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        running = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return running.result()
+        except BaseException:
+            # Whoever interrupts the caller means the work, too.
+            running.cancel()
+            raise
 
     async def _check(self) -> None:
         """Prove all servers at once; those that do not answer now are left for later."""
@@ -210,23 +230,20 @@ class ServedGeneralist:
             raise GeneralistError(self._pool.dead())
 
     async def _offers(self, endpoint: Endpoint) -> list[str]:
-        """Return the names of a server's models; none if it does not answer."""
+        """Return the names of a server's models; none if it cannot be asked."""
         try:
             return [model.id async for model in endpoint.client.models.list()]
-        except openai.APIConnectionError:
-            endpoint.failed()
+        except openai.APIError as error:
+            _mark(endpoint, error)
             return []
-        except openai.APIStatusError as error:
-            raise _refused(endpoint, error) from error
 
     async def _prove(self, endpoint: Endpoint) -> bool:
         """Return whether a server offers the model and keeps to an impossible choice."""
         try:
             offered = [model.id async for model in endpoint.client.models.list()]
             if self.name not in offered:
-                endpoint.refusal = (
-                    f"{endpoint.url!r} offers {', '.join(offered)}, not {self.name!r}."
-                )
+                found = ", ".join(offered) or "nothing"
+                endpoint.refusal = f"{endpoint.url!r} offers {found}, not {self.name!r}."
                 return False
             said = await endpoint.client.chat.completions.create(
                 model=self.name,
@@ -234,19 +251,18 @@ class ServedGeneralist:
                 max_tokens=8,
                 extra_body=only([IMPOSSIBLE]),
             )
-        except (openai.APIConnectionError, openai.InternalServerError):
-            endpoint.failed()
+        except openai.APIError as error:
+            _mark(endpoint, error)
             return False
-        except openai.APIStatusError as error:
-            raise _refused(endpoint, error) from error
         text = said.choices[0].message.content or ""
         if text.strip() == IMPOSSIBLE:
             return True
-        raise GeneralistError(
+        endpoint.refusal = (
             f"The server of {self.name!r} at {endpoint.url!r} ignores `structured_outputs`: "
             f"allowed to say only {IMPOSSIBLE!r}, it said {text[:40]!r}. Its answers would not be "
             "decisions. Serve the model with `gsco serve`, or with vLLM 0.12 or newer."
         )
+        return False
 
     async def _read(self, prompts: Sequence[Prompt], permutations: int) -> list[Reading]:
         groups = expand(prompts, permutations)
@@ -318,12 +334,12 @@ class ServedGeneralist:
             async with self._pool.server(prompt.system + prompt.head, until) as endpoint:
                 try:
                     said = await endpoint.client.chat.completions.create(model=self.name, **request)
-                except (openai.APIConnectionError, openai.InternalServerError) as error:
+                except openai.APIError as error:
+                    if isinstance(error, openai.APIStatusError) and not _passes(error):
+                        raise _refused(endpoint, error) from error
                     endpoint.failed()
                     last = error
                     continue
-                except openai.APIStatusError as error:
-                    raise _refused(endpoint, error) from error
                 endpoint.answered()
                 yield said
                 return
@@ -363,6 +379,11 @@ def _messages(prompt: Prompt, urls: Mapping[int, str]) -> object:
     return messages(prompt, images)
 
 
+def is_local(url: str) -> bool:
+    """Whether a server is on this machine; images for it must not pass through a proxy."""
+    return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+
+
 def _urls(prompt: Prompt) -> dict[int, str]:
     return {id(image): data_url(image) for image in prompt.images}
 
@@ -377,6 +398,20 @@ def data_url(image: Image.Image) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+def _passes(error: openai.APIError) -> bool:
+    """Whether it may be otherwise later: no connection, too busy, or the server's own fault."""
+    status = getattr(error, "status_code", 503)
+    return status in (408, 409, 429) or status >= 500
+
+
+def _mark(endpoint: Endpoint, error: openai.APIError) -> None:
+    """Let an endpoint rest, or turn it away if waiting would not help."""
+    if isinstance(error, openai.APIStatusError) and not _passes(error):
+        endpoint.refusal = str(_refused(endpoint, error))
+    else:
+        endpoint.failed()
+
+
 def _refused(endpoint: Endpoint, error: openai.APIStatusError) -> GeneralistError:
     advice = {
         401: "Set the key with GSCO_API_KEY.",
@@ -384,7 +419,7 @@ def _refused(endpoint: Endpoint, error: openai.APIStatusError) -> GeneralistErro
         404: "The URL must end with /v1, and the model's name must be one that it offers.",
         400: "Recall fewer neighbours, or serve with a longer context and more images a prompt.",
     }
-    too_long = error.status_code == 400 and "context length" in error.message
+    too_long = error.status_code == 400 and any(words in error.message for words in TOO_LONG)
     return (PromptTooLongError if too_long else GeneralistError)(
         f"The generalist at {endpoint.url!r} refused the request: {error.status_code!r} "
         f"{error.message[:300]}. {advice.get(error.status_code, 'See the log of the server.')}"

@@ -35,7 +35,7 @@ def case_of(image: Image.Image | Path, name: str | None = None) -> Case:
 class Mute:
     """A generalist whose server is gone."""
 
-    name, answer_form = "scripted", "letter"
+    name, identity, answer_form = "scripted", "scripted", "letter"
 
     def read(self, prompts: list[Prompt], permutations: int = 2) -> list[None]:
         raise GeneralistError("The server does not answer. Start it again.")

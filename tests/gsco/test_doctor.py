@@ -11,7 +11,7 @@ import pytest
 from fake_server import DEAD, Server, serving
 
 from gsco.cli import main
-from gsco.doctor import Check, examine
+from gsco.doctor import ODD, Check, examine
 
 
 def image_of(body: dict[str, Any]) -> str:
@@ -23,7 +23,11 @@ def image_of(body: dict[str, Any]) -> str:
 def looking(body: dict[str, Any]) -> Mapping[str, float]:
     """Answer by the length of the image."""
     share = len(image_of(body)) % 89 / 100
-    return {"A": share + 0.05, "B": 0.9 - share, "C": 0.05}
+    return odd(share + 0.05, 0.9 - share, 0.05)
+
+
+def odd(*shares: float) -> Mapping[str, float]:
+    return dict(zip(ODD, shares, strict=True))
 
 
 def failed(server: Server) -> dict[str, Check]:
@@ -52,13 +56,24 @@ def test_missing_log_probabilities_are_found() -> None:
 
 
 def test_probabilities_from_before_the_constraint_are_found() -> None:
-    with serving(lambda body: {"A": 0.2, "B": 0.1, "Certainly": 0.7}) as server:
+    with serving(lambda body: {"zq7": 0.2, "xj4": 0.1, "Certainly": 0.7}) as server:
         found = failed(server)
-    assert "the allowed letters have 0.300" in found["probabilities after the constraint"].found
+    assert "what is allowed has 0.300" in found["probabilities after the constraint"].found
 
 
 def test_a_model_that_does_not_see_the_image_is_found() -> None:
-    with serving(lambda body: {"A": 0.5, "B": 0.3, "C": 0.2}) as server:
+    with serving(lambda body: odd(0.5, 0.3, 0.2)) as server:
+        assert set(failed(server)) == {"looks at the image"}
+
+
+def test_noise_is_not_taken_for_sight() -> None:
+    shares = itertools.cycle((0.5, 0.501))
+
+    def noisy(body: dict[str, Any]) -> Mapping[str, float]:
+        share = next(shares)
+        return odd(share, 0.9 - share, 0.1)
+
+    with serving(noisy) as server:
         assert set(failed(server)) == {"looks at the image"}
 
 
@@ -75,7 +90,7 @@ def test_a_prefix_cache_that_changes_answers_is_found() -> None:
 
     def drifting(body: dict[str, Any]) -> Mapping[str, float]:
         share = next(shares)
-        return {"A": share, "B": 0.9 - share, "C": 0.1}
+        return odd(share, 0.9 - share, 0.1)
 
     with serving(drifting) as server:
         found = failed(server)

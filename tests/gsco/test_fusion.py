@@ -172,6 +172,28 @@ def test_what_all_voices_know_of_the_classes_counts_once(kind: str) -> None:
     assert fusion.pool(voices, silent, kind, prior)[0] == pytest.approx(prior)
 
 
+def test_a_generalist_that_knows_nothing_moves_nothing() -> None:
+    prior = (0.8, 0.15, 0.05)
+    voices = {"one": np.array([[0.6, 0.3, 0.1]]), "generalist": np.full((1, 3), 1 / 3)}
+    heard = fusion.pool(voices, {"one": 1.0, "generalist": 0.5}, "single", prior)
+    assert heard[0] == pytest.approx((0.6, 0.3, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("fitted", "asked", "same"),
+    [
+        ("tiny@1a", "tiny@1a", True),
+        ("tiny@1a", "tiny@2b", False),
+        ("tiny@1a", "tiny", True),
+        ("tiny", "tiny@2b", True),
+        ("tiny", "other", False),
+        (None, "tiny", False),
+    ],
+)
+def test_calibration_belongs_to_one_generalist(fitted: str | None, asked: str, same: bool) -> None:
+    assert learnt(generalist=fitted).fits(asked) is same
+
+
 def test_the_prior_is_the_share_of_each_label_and_never_nothing() -> None:
     assert fusion.prior_of(np.array([0, 0, 0, 1]), 3) == pytest.approx((4 / 7, 2 / 7, 1 / 7))
     several = np.array([[1, 0], [1, 0]])

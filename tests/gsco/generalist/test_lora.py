@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,23 @@ def test_a_killed_run_goes_on_and_ends_where_it_would_have(spots: Dataset, tmp_p
         assert torch.equal(tensor, weights(cut)[name]), name
 
 
+def test_a_checkpoint_of_another_base_or_other_data_is_left_aside(
+    spots: Dataset, tmp_path: Path
+) -> None:
+    told: list[int] = []
+
+    def note(step: str, done: int, total: int) -> None:
+        told.append(done)
+
+    plan = Plan(rank=2, steps=2, batch=1, answer_form="label", every=1)
+    tune(shipped_generalist(), [spots], tmp_path, plan, progress=note)
+    fewer = replace(spots, records=spots.records[:-1], fingerprint="other")
+    tune(shipped_generalist(), [fewer], tmp_path, plan, progress=note)
+    assert told == [1, 2, 1, 2]
+    tune(shipped_generalist(), [fewer], tmp_path, plan, progress=note)
+    assert told == [1, 2, 1, 2]
+
+
 def test_samples_hold_every_variant_and_their_answers_are_allowed(spots: Dataset) -> None:
     draw = random.Random(0)
     tasks = [(TASK, spots.split("train"))]
@@ -193,8 +211,6 @@ def test_samples_hold_every_variant_and_their_answers_are_allowed(spots: Dataset
 def test_what_cannot_be_tuned_is_refused_with_a_reason(
     spots: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dataclasses import replace
-
     from gsco.generalist import lora
 
     several = Dataset(spots.name, replace(TASK, kind="multi"), spots.records, spots.fingerprint)

@@ -175,3 +175,46 @@ def test_when_all_are_down_the_wait_ends_and_both_are_named() -> None:
             generalist.read(prompts(2))
     # A bound against waiting for ever, not a measurement.
     assert time.monotonic() - start < 60
+
+
+def test_a_blip_under_load_is_one_failure_and_the_wait_outlasts_it() -> None:
+    with serving(delay=0.05) as server, connect([server.url], at_once=16) as generalist:
+        blip = iter([500] * 16)
+        server.refuses = lambda body: next(blip, 200) if "logprobs" in body else 200
+        readings = generalist.read(prompts(32), permutations=1)
+        (endpoint,) = generalist._pool.endpoints
+    assert [reading.failure for reading in readings] == [None] * 32
+    assert endpoint.failures <= 1
+
+
+def test_a_server_that_cannot_be_proved_is_left_out_and_costs_nothing() -> None:
+    with (
+        serving() as good,
+        serving(enforces=False) as free,
+        serving() as locked,
+        connect(urls_of((good, free, locked))) as generalist,
+    ):
+        locked.refuses = lambda body: 404
+        for endpoint in generalist._pool.endpoints:
+            endpoint.proved = False
+        for number in range(8):
+            readings = generalist.read(prompts(2, f"Task {number}."), permutations=1)
+            assert [reading.failure for reading in readings] == [None, None]
+    assert cases_at(free).total() == cases_at(locked).total() == 0
+    assert "ignores" in generalist._pool.endpoints[1].refusal
+
+
+def test_a_busy_server_is_asked_again_later() -> None:
+    with serving() as server, connect([server.url]) as generalist:
+        busy = iter([429, 429])
+        server.refuses = lambda body: next(busy, 200)
+        (reading,) = generalist.read(prompts(1), permutations=1)
+    assert reading.failure is None
+
+
+def test_both_wordings_of_a_prompt_that_is_too_long_are_known() -> None:
+    with serving() as server, connect([server.url]) as generalist:
+        server.error = "The decoder prompt is longer than the maximum model length of 1024."
+        server.refuses = lambda body: 400
+        (reading,) = generalist.read(prompts(1))
+    assert reading.too_long
