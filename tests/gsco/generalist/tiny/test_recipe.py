@@ -12,7 +12,7 @@ from gsco.generalist.embedded import EmbeddedGeneralist
 from gsco.generalist.tiny import recipe
 from gsco.generalist.tiny.data import SOURCES, Pictures, load_pictures, tasks
 from gsco.generalist.tiny.recipe import Plan, train
-from gsco.generalist.tiny.samples import READING, draw_sample, encode, made_up_task
+from gsco.generalist.tiny.samples import READING, Mix, draw_sample, encode, made_up_task
 from gsco.prompts import build_prompt
 from gsco.task import validate
 from specialists import SpecialistError
@@ -78,7 +78,8 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(
         train(data, tmp_path / "b", PLAN, kill)
     lines: list[str] = []
     again = EmbeddedGeneralist(train(data, tmp_path / "b", PLAN, lines.append))
-    assert [line.split(" loss")[0] for line in lines] == ["whole 4/4", "reading 2/2"]
+    stages = ["whole 4/4", "reading 2/2", "weighing 2/2"]
+    assert [line.split(" loss")[0] for line in lines] == stages
     image = Image.new("RGB", (20, 20), "red")
     asked = [build_prompt(task, images=[image], answer_form="label") for task in tasks()]
     for one, other in zip(whole.read(asked), again.read(asked), strict=True):
@@ -148,6 +149,23 @@ def test_the_reading_stage_asks_of_made_up_tasks_with_evidence(data: Path) -> No
     made_up = [s for s in samples if not set(s.prompt.options) <= known]
     assert 0.3 < len(made_up) / len(samples) < 0.5
     assert sum(bool(s.prompt.evidence) for s in made_up) > 0.8 * len(made_up)
+
+
+def test_the_weighing_stage_shows_pictures_of_another_label_beside_evidence(data: Path) -> None:
+    pictures = load_pictures(data, "train", 16)
+    by_task = {examples.task.texts: examples for examples in pictures.tasks}
+    draw = random.Random(0)
+    wrong: dict[bool, list[bool]] = {True: [], False: []}
+    for _ in range(1500):
+        sample = draw_sample(pictures, draw, Mix(0.0, 0.0, 0.0, swapped=0.3))
+        options = sample.prompt.options
+        examples = next(e for texts, e in by_task.items() if set(texts) == set(options))
+        if sample.answer in options:
+            place = (examples.rows == sample.row).nonzero()[0, 0]
+            shown = examples.task.texts[int(examples.targets[place])]
+            wrong[bool(sample.prompt.evidence)].append(shown != sample.answer)
+    assert 0.22 < sum(wrong[True]) / len(wrong[True]) < 0.38
+    assert not any(wrong[False])
 
 
 def test_fog_leaves_most_images_as_they_are_and_blurs_the_rest() -> None:
