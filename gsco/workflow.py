@@ -5,7 +5,7 @@ through; it holds content hashes, never pixels. Pixels and models are in `Tools`
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
@@ -163,7 +163,6 @@ def recall(state: State, runtime: Runtime[Tools]) -> State:
 
 def decide(state: State, runtime: Runtime[Tools]) -> State:
     """Let the generalist look at the images and read the system's evidence."""
-    from gsco.generalist.reading import unread
     from gsco.prompts import build_prompt
 
     start, tools, system = time.perf_counter(), runtime.context, state["system"]
@@ -186,23 +185,41 @@ def decide(state: State, runtime: Runtime[Tools]) -> State:
     readings: list[Reading] | None = None
     shown = [len(one.neighbours) if recalls(system) else 0 for one in state["recalled"]]
     try:
-        prompts = [prompt(i, count) for i, count in enumerate(shown)]
-        readings = generalist.read(prompts, permutations=tools.permutations)
-        # The least similar neighbours go first where a prompt is too long.
-        while late := [i for i, one in enumerate(readings) if one.too_long and shown[i]]:
-            for i in late:
-                shown[i] //= 2
-            again = [prompt(i, shown[i]) for i in late]
-            try:
-                shorter = generalist.read(again, tools.permutations)
-            except GeneralistError as error:
-                shorter = [unread(one, generalist.name, error) for one in again]
-            for i, one in zip(late, shorter, strict=True):
-                readings[i] = one
+        readings = _read_all(generalist, prompt, shown, tools.permutations)
     except GeneralistError as error:
         failures.append(Failure("generalist", str(error)))
     seconds = {"decide": time.perf_counter() - start}
     return {"readings": readings, "shown": shown, "failures": failures, "seconds": seconds}
+
+
+def _read_all(
+    generalist: "Generalist",
+    prompt: Callable[[int, int], "Prompt"],
+    shown: list[int],
+    permutations: int,
+) -> list[Reading]:
+    """Read every case; where a prompt is too long, its least similar neighbours go first.
+
+    Args:
+        generalist: who reads.
+        prompt: from a case's number and how many neighbours to show to its prompt.
+        shown: neighbours to show of each case; holds afterwards how many were.
+        permutations: over how many option orders a reading is averaged.
+    """
+    from gsco.generalist.reading import unread
+
+    readings = generalist.read([prompt(i, count) for i, count in enumerate(shown)], permutations)
+    while late := [i for i, one in enumerate(readings) if one.too_long and shown[i]]:
+        for i in late:
+            shown[i] //= 2
+        again = [prompt(i, shown[i]) for i in late]
+        try:
+            shorter = generalist.read(again, permutations)
+        except GeneralistError as error:
+            shorter = [unread(one, generalist.name, error) for one in again]
+        for i, one in zip(late, shorter, strict=True):
+            readings[i] = one
+    return readings
 
 
 def check(state: State, runtime: Runtime[Tools]) -> State:
