@@ -7,7 +7,6 @@ A server that ignores a constraint, or tells probabilities from before it, answe
 politely; only asking it shows that its answers would mean nothing.
 """
 
-import math
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 import openai
 from PIL import Image
 
-from gsco.generalist.served import IMPOSSIBLE, TOPS, data_url, is_local, only
+from gsco.generalist.served import IMPOSSIBLE, TOPS, data_url, image_part, is_local, only, step_of
 
 ODD = (IMPOSSIBLE, "xj4", "vw9")
 """What no model says of its own accord: what probability they have comes from the constraint."""
@@ -77,9 +76,7 @@ class Patient:
         tokens = said.logprobs.content if said.logprobs else None
         if not tokens:
             return {}
-        tops = {tokens[0].token: tokens[0].logprob}
-        tops |= {other.token: other.logprob for other in tokens[0].top_logprobs}
-        return {token: math.exp(value) for token, value in tops.items()}
+        return dict(step_of(tokens[0]).tops)
 
 
 def examine(url: str, *, model: str = "", api_key: str = "") -> list[Check]:
@@ -183,7 +180,7 @@ def takes_evidence(patient: Patient) -> Finding:
 def takes_two_images(patient: Patient) -> Finding:
     """Send two images in one prompt."""
     question = {"type": "text", "text": "Say a word."}
-    patient.chances([*map(_part, _pictures()), question])
+    patient.chances([*(image_part(data_url(p)) for p in _pictures()), question])
     return Finding(True, "yes")
 
 
@@ -192,7 +189,7 @@ def fetches_nothing(patient: Patient) -> Finding:
     if not is_local(patient.url):
         return Finding(True, "not tried: the server is on another machine")
     with _bait() as (address, visits), suppress(openai.APIStatusError):
-        image = {"type": "image_url", "image_url": {"url": f"{address}/image.png"}}
+        image = image_part(f"{address}/image.png")
         patient.chances([image, {"type": "text", "text": "Say a word."}])
     found = "it came for one" if visits else "it does not come for foreign images"
     return Finding(not visits, found)
@@ -252,13 +249,9 @@ def _pictures() -> tuple[Image.Image, Image.Image]:
     return dark, bright.convert("RGB")
 
 
-def _part(picture: Image.Image) -> dict[str, object]:
-    return {"type": "image_url", "image_url": {"url": data_url(picture)}}
-
-
 def _about(picture: Image.Image, before: str = "") -> list[dict[str, object]]:
     text: dict[str, object] = {"type": "text", "text": f"{before}Look at the image."}
-    return [text, _part(picture), {"type": "text", "text": "Say a word."}]
+    return [text, image_part(data_url(picture)), {"type": "text", "text": "Say a word."}]
 
 
 def _distance(one: Mapping[str, float], other: Mapping[str, float]) -> float:

@@ -178,20 +178,7 @@ class EmbeddedGeneralist:
         return int(self._tokenizer.eos_token_id if end is None else end)
 
     def _inputs(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
-        texts = [
-            self._processor.apply_chat_template(
-                messages(prompt), tokenize=False, add_generation_prompt=True
-            )
-            for prompt in prompts
-        ]
-        inputs = self._processor(
-            text=texts,
-            images=[list(prompt.images) for prompt in prompts],
-            padding=True,
-            return_tensors="pt",
-            # The chat template has written the tokens that begin a text.
-            add_special_tokens=False,
-        )
+        inputs = encoded(self._processor, prompts)
         self._check_length(inputs["input_ids"].shape[1])
         return cast(dict[str, Tensor], inputs.to(self._device, self._model.dtype))
 
@@ -203,6 +190,23 @@ class EmbeddedGeneralist:
                 f"The prompt has {length!r} tokens; {self.name!r} reads {most}. "
                 "Recall fewer neighbours, consult fewer specialists, or take a larger model."
             )
+
+
+# Any: transformers' processors and what they return have no types.
+def encoded(processor: Any, prompts: Sequence[Prompt]) -> Any:
+    """Return the tokens and images of prompts as a model takes them, padded to one length."""
+    texts = [
+        processor.apply_chat_template(messages(prompt), tokenize=False, add_generation_prompt=True)
+        for prompt in prompts
+    ]
+    return processor(
+        text=texts,
+        images=[list(prompt.images) for prompt in prompts],
+        padding=True,
+        return_tensors="pt",
+        # The chat template has written the tokens that begin a text.
+        add_special_tokens=False,
+    )
 
 
 def _chances(logits: Tensor, branch: Branch) -> dict[int, float]:

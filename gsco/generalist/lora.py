@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from gsco.datasets import Dataset, Record
 from gsco.errors import DataError, GeneralistError
 from gsco.generalist.card import CARD
-from gsco.generalist.embedded import load_model
-from gsco.generalist.messages import messages
+from gsco.generalist.embedded import encoded, load_model
 from gsco.generalist.tiny.evidence import draw_evidence
 from gsco.progress import Progress
 from gsco.prompts import Form, Prompt, Style, build_prompt
@@ -194,21 +193,7 @@ def answer_loss(model: Any, processor: Any, samples: Sequence[Sample]) -> Tensor
     """Return the mean loss over the answers' tokens; the prompts' tokens are not learnt."""
     tokenizer = processor.tokenizer
     tokenizer.padding_side = "left"
-    texts = [
-        processor.apply_chat_template(
-            messages(sample.prompt), tokenize=False, add_generation_prompt=True
-        )
-        for sample in samples
-    ]
-    inputs = dict(
-        processor(
-            text=texts,
-            images=[list(sample.prompt.images) for sample in samples],
-            padding=True,
-            return_tensors="pt",
-            add_special_tokens=False,
-        )
-    )
+    inputs = dict(encoded(processor, [sample.prompt for sample in samples]))
     answers = [
         [*tokenizer(s.answer, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
         for s in samples

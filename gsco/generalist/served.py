@@ -203,15 +203,14 @@ class ServedGeneralist:
         running = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return running.result()
-        except BaseException:
-            # Whoever interrupts the caller means the work, too.
+        finally:
+            # Whoever interrupts the caller means the work, too; what is done stays done.
             running.cancel()
-            raise
 
     async def _check(self) -> None:
         """Prove all servers at once; those that do not answer now are left for later."""
         found = await asyncio.gather(*map(self._offers, self._pool.endpoints))
-        offered = [name for names in found for name in names]
+        offered = [name for names in found for name in names or ()]
         if not offered:
             raise GeneralistError(self._pool.dead())
         self.name = self.name or offered[0]
@@ -222,29 +221,34 @@ class ServedGeneralist:
             )
         if self._form is None and "gsco-tiny" in self.name:
             self.answer_form = "label"
-        answering = [e for e, names in zip(self._pool.endpoints, found, strict=True) if names]
-        proofs = await asyncio.gather(*map(self._prove, answering))
-        for endpoint, proof in zip(answering, proofs, strict=True):
+        pairs = zip(self._pool.endpoints, found, strict=True)
+        answering = [(endpoint, names) for endpoint, names in pairs if names]
+        proofs = await asyncio.gather(*(self._admits(*pair) for pair in answering))
+        for (endpoint, _), proof in zip(answering, proofs, strict=True):
             endpoint.proved = proof
         if not any(proofs):
             raise GeneralistError(self._pool.dead())
 
-    async def _offers(self, endpoint: Endpoint) -> list[str]:
-        """Return the names of a server's models; none if it cannot be asked."""
+    async def _offers(self, endpoint: Endpoint) -> list[str] | None:
+        """Return the names of a server's models; None if it cannot be asked."""
         try:
             return [model.id async for model in endpoint.client.models.list()]
         except openai.APIError as error:
             _mark(endpoint, error)
-            return []
+            return None
 
     async def _prove(self, endpoint: Endpoint) -> bool:
+        """Return whether a server answers, offers the model and keeps to choices."""
+        offered = await self._offers(endpoint)
+        return offered is not None and await self._admits(endpoint, offered)
+
+    async def _admits(self, endpoint: Endpoint, offered: Sequence[str]) -> bool:
         """Return whether a server offers the model and keeps to an impossible choice."""
+        if self.name not in offered:
+            found = ", ".join(offered) or "nothing"
+            endpoint.refusal = f"{endpoint.url!r} offers {found}, not {self.name!r}."
+            return False
         try:
-            offered = [model.id async for model in endpoint.client.models.list()]
-            if self.name not in offered:
-                found = ", ".join(offered) or "nothing"
-                endpoint.refusal = f"{endpoint.url!r} offers {found}, not {self.name!r}."
-                return False
             said = await endpoint.client.chat.completions.create(
                 model=self.name,
                 messages=[{"role": "user", "content": "Say a word."}],
@@ -277,7 +281,7 @@ class ServedGeneralist:
     async def _read_one(self, prompt: Prompt, asked: Sequence[Prompt]) -> Reading:
         async with self._cases:
             # In a thread: what compresses an image must not keep answers waiting.
-            urls = await asyncio.to_thread(_urls, prompt)
+            urls = await asyncio.to_thread(urls_of, prompt)
             requests = (self._score(one, urls) for one in asked)
             told = await asyncio.gather(*requests, return_exceptions=True)
         for one in told:
@@ -288,22 +292,11 @@ class ServedGeneralist:
         return combine(prompt, [one for one in told if isinstance(one, Score)], self.name)
 
     async def _score(self, prompt: Prompt, urls: Mapping[int, str]) -> Score:
-        longest = max(len(choice.encode()) for choice in prompt.choices)
-        request = {
-            "messages": _messages(prompt, urls),
-            # No token is shorter than a byte, and one more ends the answer.
-            "max_tokens": 1 if prompt.form == "letter" else longest + 1,
-            "temperature": 0,
-            "logprobs": True,
-            # A letter that is not told of would count as impossible.
-            "top_logprobs": max(TOPS, len(prompt.choices)),
-            "extra_body": only(prompt.choices),
-        }
-        async with self._asked(prompt, request) as said:
+        async with self._asked(prompt, request_of(prompt, urls)) as said:
             return score_of(prompt, said.choices[0])
 
     async def _write(self, prompt: Prompt, longest: int) -> AsyncIterator[str]:
-        urls = await asyncio.to_thread(_urls, prompt)
+        urls = await asyncio.to_thread(urls_of, prompt)
         request = {
             "messages": _messages(prompt, urls),
             "max_tokens": longest,
@@ -335,8 +328,8 @@ class ServedGeneralist:
                 try:
                     said = await endpoint.client.chat.completions.create(model=self.name, **request)
                 except openai.APIError as error:
-                    if isinstance(error, openai.APIStatusError) and not _passes(error):
-                        raise _refused(endpoint, error) from error
+                    if refusal := _refusal(endpoint, error):
+                        raise refusal from error
                     endpoint.failed()
                     last = error
                     continue
@@ -349,18 +342,35 @@ class ServedGeneralist:
         )
 
 
+# Any: what the client takes has many types.
+def request_of(prompt: Prompt, urls: Mapping[int, str]) -> dict[str, Any]:
+    """Return what a server is asked for a constrained answer with its probabilities."""
+    longest = max(len(choice.encode()) for choice in prompt.choices)
+    return {
+        "messages": _messages(prompt, urls),
+        # No token is shorter than a byte, and one more ends the answer.
+        "max_tokens": 1 if prompt.form == "letter" else longest + 1,
+        "temperature": 0,
+        "logprobs": True,
+        # A letter that is not told of would count as impossible.
+        "top_logprobs": max(TOPS, len(prompt.choices)),
+        "extra_body": only(prompt.choices),
+    }
+
+
 # Any: the client's response types differ by version in what may be missing.
 def score_of(prompt: Prompt, said: Any) -> Score:
     """Return what one answer of a server means."""
     raw = said.message.content or ""
     named = dict(zip(prompt.choices, prompt.answers, strict=True))
     tokens = (said.logprobs.content if said.logprobs else None) or []
-    shares = spread(prompt.choices, [_step(token) for token in tokens])
+    shares = spread(prompt.choices, [step_of(token) for token in tokens])
     probabilities = {named[choice]: share for choice, share in shares.items()}
     return Score(named.get(raw.strip()), probabilities, raw)
 
 
-def _step(token: Any) -> Step:
+def step_of(token: Any) -> Step:
+    """Return a token with the alternatives that a server told of."""
     tops = {token.token: math.exp(token.logprob)}
     for other in token.top_logprobs:
         tops.setdefault(other.token, math.exp(other.logprob))
@@ -373,10 +383,12 @@ def only(choices: Sequence[str]) -> dict[str, object]:
 
 
 def _messages(prompt: Prompt, urls: Mapping[int, str]) -> object:
-    images = [
-        {"type": "image_url", "image_url": {"url": urls[id(image)]}} for image in prompt.images
-    ]
-    return messages(prompt, images)
+    return messages(prompt, [image_part(urls[id(image)]) for image in prompt.images])
+
+
+def image_part(url: str) -> dict[str, object]:
+    """Return the part of a message that shows the image at a URL."""
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def is_local(url: str) -> bool:
@@ -384,7 +396,8 @@ def is_local(url: str) -> bool:
     return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
 
 
-def _urls(prompt: Prompt) -> dict[int, str]:
+def urls_of(prompt: Prompt) -> dict[int, str]:
+    """Return the data URL of each image of a prompt, by the image's `id`."""
     return {id(image): data_url(image) for image in prompt.images}
 
 
@@ -398,21 +411,15 @@ def data_url(image: Image.Image) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _passes(error: openai.APIError) -> bool:
-    """Whether it may be otherwise later: no connection, too busy, or the server's own fault."""
-    status = getattr(error, "status_code", 503)
-    return status in (408, 409, 429) or status >= 500
+def _refusal(endpoint: Endpoint, error: openai.APIError) -> GeneralistError | None:
+    """Return what a refusal means; None if it may be otherwise later.
 
-
-def _mark(endpoint: Endpoint, error: openai.APIError) -> None:
-    """Let an endpoint rest, or turn it away if waiting would not help."""
-    if isinstance(error, openai.APIStatusError) and not _passes(error):
-        endpoint.refusal = str(_refused(endpoint, error))
-    else:
-        endpoint.failed()
-
-
-def _refused(endpoint: Endpoint, error: openai.APIStatusError) -> GeneralistError:
+    That is: no connection, too busy, or the server's own fault.
+    """
+    if not isinstance(error, openai.APIStatusError):
+        return None
+    if error.status_code in (408, 409, 429) or error.status_code >= 500:
+        return None
     advice = {
         401: "Set the key with GSCO_API_KEY.",
         403: "Set the key with GSCO_API_KEY.",
@@ -424,3 +431,11 @@ def _refused(endpoint: Endpoint, error: openai.APIStatusError) -> GeneralistErro
         f"The generalist at {endpoint.url!r} refused the request: {error.status_code!r} "
         f"{error.message[:300]}. {advice.get(error.status_code, 'See the log of the server.')}"
     )
+
+
+def _mark(endpoint: Endpoint, error: openai.APIError) -> None:
+    """Turn an endpoint away, or let it rest if waiting may help."""
+    if refusal := _refusal(endpoint, error):
+        endpoint.refusal = str(refusal)
+    else:
+        endpoint.failed()
