@@ -78,11 +78,12 @@ def versions() -> dict[str, str]:
     }
 
 
-def write(name: str, command: str, data: Mapping[str, object]) -> None:
-    """Write a result with its command and versions."""
+def write(name: str, command: str, data: Mapping[str, object]) -> str:
+    """Write a result with its command and versions; return it as JSON."""
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps({"command": command, "versions": versions(), **data}, indent=1)
     (RESULTS / f"{name}.json").write_text(text + "\n")
+    return text
 
 
 def read(root: Path, name: str) -> Dataset:

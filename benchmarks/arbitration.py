@@ -15,7 +15,6 @@ each with n and a 95 % interval over cases:
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.accuracy import RESULTS, versions
+from benchmarks.accuracy import write
 from benchmarks.starter import datasets
 from gsco.agent import GSCo, open_generalist
 from gsco.datasets import targets_of
@@ -119,8 +118,6 @@ def main() -> None:
         for task, read in datasets(given.data).items()
     }
     result = {
-        "command": "python -m benchmarks.arbitration --data $GSCO_DATA",
-        "versions": versions(),
         "generalist": generalist.name,
         "n": sum(found["n"] for found in tasks.values()),
         "seed": 0,
@@ -128,9 +125,7 @@ def main() -> None:
         "published": PUBLISHED,
         "tasks": tasks,
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "arbitration.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    print(write("arbitration", "python -m benchmarks.arbitration --data $GSCO_DATA", result))
 
 
 if __name__ == "__main__":

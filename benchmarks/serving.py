@@ -23,26 +23,31 @@ from typing import Any
 import numpy as np
 from openai import AsyncOpenAI, OpenAI
 
-from benchmarks.accuracy import RESULTS, versions
-from gsco.agent import GSCo, shipped_generalist
+from benchmarks.accuracy import SETS, write
+from benchmarks.starter import SOURCES
+from gsco.agent import GSCo
 from gsco.case import Case, Reading
 from gsco.datasets import Record, read_dataset
 from gsco.generalist.embedded import EmbeddedGeneralist
-from gsco.generalist.messages import messages
 from gsco.generalist.pool import AT_ONCE
-from gsco.generalist.served import TOPS, ServedGeneralist, connect, data_url, only
+from gsco.generalist.reading import expand
+from gsco.generalist.served import (
+    ServedGeneralist,
+    connect,
+    data_url,
+    image_part,
+    request_of,
+    urls_of,
+)
+from gsco.generalist.tiny import FOLDER as SHIPPED
 from gsco.prompts import Prompt, build_prompt
 from gsco.serving import Server, Service, free_port
 from gsco.settings import Settings
 from gsco.task import task_named
 
-TASK, FOLDER = "pneumonia-cxr", "cxr_pneumonia"
-TASKS = {
-    TASK: FOLDER,
-    "breast-ultrasound": "busi_breast_us",
-    "brain-mri": "brain_tumor_mri",
-    "dermoscopy": "dermoscopy_ham10000",
-}
+TASK = "pneumonia-cxr"
+FOLDER = SOURCES[TASK]
+TASKS = {**SOURCES, "dermoscopy": SETS["dermoscopy"].folder}
 """The four tasks whose readings are compared, and their data."""
 ROUNDS = 5
 ARMS = ("published", "published_short", "ours", "ours_1", "bare")
@@ -59,7 +64,7 @@ def published(url: str, model: str, prompts: Sequence[Prompt], *, whole: bool) -
     """Ask one by one, image first, for free text: 20 tokens, or fewer where it ends earlier."""
     with OpenAI(base_url=url, api_key="none") as client:
         for prompt in prompts:
-            image = {"type": "image_url", "image_url": {"url": data_url(prompt.images[0])}}
+            image = image_part(data_url(prompt.images[0]))
             text = {"type": "text", "text": f"{prompt.system}\n{prompt.before}{prompt.after}"}
             client.chat.completions.create(
                 model=model,
@@ -72,23 +77,8 @@ def published(url: str, model: str, prompts: Sequence[Prompt], *, whole: bool) -
 
 def requests_of(prompts: Sequence[Prompt], permutations: int) -> list[dict[str, Any]]:
     """Return what the batch path sends, prepared."""
-    from gsco.generalist.reading import expand
-
-    made = []
-    for asked in expand(prompts, permutations):
-        for prompt in asked:
-            image = {"type": "image_url", "image_url": {"url": data_url(prompt.images[0])}}
-            made.append(
-                {
-                    "messages": messages(prompt, [image]),
-                    "max_tokens": max(len(choice.encode()) for choice in prompt.choices) + 1,
-                    "temperature": 0,
-                    "logprobs": True,
-                    "top_logprobs": TOPS,
-                    "extra_body": only(prompt.choices),
-                }
-            )
-    return made
+    asked = [one for group in expand(prompts, permutations) for one in group]
+    return [request_of(prompt, urls_of(prompt)) for prompt in asked]
 
 
 async def fire(url: str, model: str, requests: Sequence[dict[str, Any]]) -> None:
@@ -158,7 +148,7 @@ def cache(url: str, records: Sequence[Record], system: str) -> dict[str, float]:
         before = counters(url)
         made = agent.diagnose_many(cases[1:], system)  # type: ignore[arg-type]  # a system
         asked, hits = (now - then for now, then in zip(counters(url), before, strict=True))
-    tower = json.loads((shipped_generalist() / "config.json").read_text())["image_seq_length"]
+    tower = json.loads((SHIPPED / "config.json").read_text())["image_seq_length"]
     text = asked - tower * 2 * len(cases[1:])
     return {
         "cases": len(made),
@@ -210,7 +200,7 @@ def server(url: str) -> Iterator[str]:
         yield url
         return
     with tempfile.TemporaryDirectory() as folder:
-        service = Service(shipped_generalist(), free_port())
+        service = Service(SHIPPED, free_port())
         with Server(service, log=Path(folder) / "vllm.log") as started:
             started.wait()
             yield started.url
@@ -228,8 +218,6 @@ def main() -> None:
     with server(given.url) as url, connect([url]) as generalist:
         used = given.cases * len(ARMS) * (ROUNDS + 1)
         result = {
-            "command": "python -m benchmarks.serving --data $GSCO_DATA",
-            "versions": versions(),
             "server": f"vLLM {_version(url)}, {generalist.name}",
             "data": FOLDER,
             "seed": 0,
@@ -243,9 +231,7 @@ def main() -> None:
         }
     cached = result["prefix_cache"].values()  # type: ignore[attr-defined]  # built above
     result["failures"] = sum(one["failures"] for one in cached)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "serving.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    print(write("serving", "python -m benchmarks.serving --data $GSCO_DATA", result))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Writes `benchmarks/results/speed.json`. Machines are noisy: repeats take turns, 
 """
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from PIL import Image
 
 from benchmarks import retrieval_speed
-from benchmarks.accuracy import RESULTS, versions
+from benchmarks.accuracy import write
 from benchmarks.retrieval_speed import interleaved
 from gsco.agent import GSCo
 from gsco.case import Case
@@ -117,8 +116,6 @@ def main() -> None:
     some = pictures[: given.cases]
     specialists = agent.tools(TASK).specialists
     result = {
-        "command": "python -m benchmarks.speed --data $GSCO_DATA",
-        "versions": versions(),
         "threads": torch.get_num_threads(),
         "n": len(some),
         "failures": 0,
@@ -133,9 +130,7 @@ def main() -> None:
         "many_against_one_by_one": batching(agent, some),
         "retrieval": retrieval_speed.measure(pictures_from(given.data, SEARCHED)),
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "speed.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    print(write("speed", "python -m benchmarks.speed --data $GSCO_DATA", result))
 
 
 if __name__ == "__main__":

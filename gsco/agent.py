@@ -48,13 +48,9 @@ def open_generalist(settings: Settings | None = None) -> "Generalist":
         urls = [url.strip() for url in settings.generalist.split(",")]
         return connect(urls, model=settings.generalist_model, api_key=settings.api_key)
     from gsco.generalist.embedded import EmbeddedGeneralist
+    from gsco.generalist.tiny import FOLDER
 
-    return EmbeddedGeneralist(settings.generalist or shipped_generalist())
-
-
-def shipped_generalist() -> Path:
-    """Return the folder of gsco-tiny."""
-    return Path(__file__).parent / "generalist" / "tiny" / "model"
+    return EmbeddedGeneralist(settings.generalist or FOLDER)
 
 
 class GSCo:

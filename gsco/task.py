@@ -15,7 +15,8 @@ from typing import Any, Literal, get_args
 from gsco.errors import DataError, UsageError, unknown
 
 Kind = Literal["single", "multi", "vqa", "report"]
-_ID = re.compile(r"[a-z0-9][a-z0-9-]*")
+ID = re.compile(r"[a-z0-9][a-z0-9-]*")
+"""What names a task, and its folders."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def validate(task: Task) -> None:
     Raises:
         UsageError: with what to edit.
     """
-    if not _ID.fullmatch(task.id):
+    if not ID.fullmatch(task.id):
         raise UsageError(
             f"Task id {task.id!r} cannot name a folder. Use small letters, digits and hyphens."
         )

@@ -42,12 +42,12 @@ def construct_generalist(
         from gsco.generalist.tiny.recipe import Plan, train
 
         return train(data, out, Plan(seed=seed), say)
-    from gsco.agent import shipped_generalist
     from gsco.generalist.card import card_of
     from gsco.generalist.lora import Plan as Tuning
     from gsco.generalist.lora import tune
+    from gsco.generalist.tiny import FOLDER
 
-    source = model or str(shipped_generalist())
+    source = model or str(FOLDER)
     form = card_of(Path(source)).get("answer_form", "letter")
     plan = Tuning(seed=seed, answer_form="label" if form == "label" else "letter")
     if steps is not None:

@@ -54,20 +54,14 @@ def read_data(
 ) -> "Dataset":
     """Read data with the card given, else the workspace's, else the shipped one, else a new one."""
     from gsco.datasets import read_dataset
-    from gsco.task import builtin_tasks, load_card
+    from gsco.task import ID, builtin_tasks, load_card
     from gsco.workspace import tasks_of
 
     known = {**builtin_tasks(), **(tasks_of(workspace) if workspace.is_dir() else {})}
     chosen = load_card(card) if card else known.get(task)
-    if chosen is None and not _names_a_folder(task):
+    if chosen is None and not ID.fullmatch(task):
         raise UsageError(f"Task {task!r} cannot name a folder. Use small letters, digits, hyphens.")
     return read_dataset(data, chosen, label_column=label, split_column=split, allow_overlap=overlap)
-
-
-def _names_a_folder(task: str) -> bool:
-    import re
-
-    return re.fullmatch(r"[a-z0-9][a-z0-9-]*", task) is not None
 
 
 def system_named(name: str) -> System:

@@ -30,13 +30,13 @@ def serve(
     import signal
 
     from gsco import show
-    from gsco.agent import shipped_generalist
+    from gsco.generalist.tiny import FOLDER
     from gsco.serving import Server, Service
 
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, lambda number, frame: sys.exit(0))
     service = Service(
-        shipped_generalist() if model == "gsco-tiny" else model,
+        FOLDER if model == "gsco-tiny" else model,
         port,
         name,
         length,

@@ -1,6 +1,6 @@
 """Start a vLLM server for a generalist, wait until it answers, and stop it.
 
-    with Server(Service(model=shipped_generalist())) as server:
+    with Server(Service(model=FOLDER), log=log) as server:
         server.wait()
         agent = GSCo.open(generalist=server.url)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn import TASK
 from PIL import Image
 
 from gsco.agent import GSCo
@@ -17,19 +18,11 @@ from gsco.datasets import Dataset, read_dataset
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.prompts import Prompt
 from gsco.settings import Settings
-from gsco.task import Label, Task
+from gsco.task import Task
 from specialists import train
 
 BACKBONES = ("mobilenetv3-small", "vit-tiny", "resnet18-small")
 SPLITS = (("train", 40), ("val", 30), ("test", 20))
-TASK = Task(
-    id="spots",
-    title="Drawn spots",
-    kind="single",
-    labels=(Label("red spot"), Label("blue spot")),
-    modality="drawing",
-    stem="Your task is to tell the colour of the spot. You are given a drawing.",
-)
 FINDINGS = replace(TASK, id="findings", kind="multi", title="Drawn findings")
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from gsco import serving
-from gsco.agent import shipped_generalist
 from gsco.errors import GeneralistError
+from gsco.generalist.tiny import FOLDER
 from gsco.serving import Server, Service, command, environment, free_port, installed_build
 
 STUBBORN = (
@@ -79,7 +79,7 @@ def test_a_server_on_a_cpu_is_cured_and_no_server_reports_its_use() -> None:
 @pytest.mark.parametrize(
     ("service", "name"),
     [
-        (Service(shipped_generalist()), "gsco-tiny"),
+        (Service(FOLDER), "gsco-tiny"),
         (Service("org/model"), "org/model"),
         (Service("org/model", name="mine"), "mine"),
     ],

@@ -8,28 +8,20 @@ from typing import Any
 
 import pytest
 import torch
+from drawn import TASK
 from PIL import Image
 from safetensors.torch import load_file
 
-from gsco.agent import shipped_generalist
 from gsco.cli import main
 from gsco.datasets import Dataset, read_dataset
 from gsco.errors import DataError, GeneralistError
 from gsco.generalist.embedded import EmbeddedGeneralist, load_model
 from gsco.generalist.lora import Plan, answer_loss, draw_sample, tune
+from gsco.generalist.tiny import FOLDER
 from gsco.generalist.tiny.tokens import IMAGE, PAD
 from gsco.prompts import build_prompt
-from gsco.task import Label, Task
 from specialists import torchvision_cure
 
-TASK = Task(
-    id="spots",
-    title="Drawn spots",
-    kind="single",
-    labels=(Label("red spot"), Label("blue spot")),
-    modality="drawing",
-    stem="Your task is to tell the colour of the spot. You are given a drawing.",
-)
 QUICK = Plan(rank=8, steps=6, batch=4, rate=3e-3, answer_form="label", every=2)
 
 
@@ -52,7 +44,7 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
     folder = tmp_path_factory.mktemp("qwen")
-    tokenizer = AutoProcessor.from_pretrained(shipped_generalist()).tokenizer
+    tokenizer = AutoProcessor.from_pretrained(FOLDER).tokenizer
     extra = ["<|vision_start|>", "<|vision_end|>", "<|video_pad|>"]
     tokenizer.add_special_tokens({"additional_special_tokens": extra})
     start, end, video = tokenizer.convert_tokens_to_ids(extra)
@@ -111,9 +103,9 @@ def test_tuning_gsco_tiny_lowers_its_loss_and_leaves_its_tower_alone(
     spots: Dataset, tmp_path: Path
 ) -> None:
     plan = Plan(rank=8, steps=40, batch=8, rate=5e-3, answer_form="label")
-    made = tune(shipped_generalist(), [spots], tmp_path, plan)
-    assert loss_on(made, spots) < 0.7 * loss_on(shipped_generalist(), spots)
-    before, after = weights(shipped_generalist()), weights(made)
+    made = tune(FOLDER, [spots], tmp_path, plan)
+    assert loss_on(made, spots) < 0.7 * loss_on(FOLDER, spots)
+    before, after = weights(FOLDER), weights(made)
     assert before.keys() == after.keys()
     changed = {
         name for name in before if not torch.allclose(before[name].float(), after[name].float())
@@ -122,7 +114,7 @@ def test_tuning_gsco_tiny_lowers_its_loss_and_leaves_its_tower_alone(
     assert all("language_model" in name and "_proj." in name for name in changed), changed
     card = json.loads((made / "gsco.json").read_text())
     assert card["answer_form"] == "label"
-    assert card["base"] == str(shipped_generalist())
+    assert card["base"] == str(FOLDER)
     assert card["tuned_on"] == {spots.name: spots.licence or "unknown"}
     generalist = EmbeddedGeneralist(made)
     assert generalist.name == card["name"] == "model-gsco"
@@ -152,17 +144,17 @@ class KilledError(Exception):
 
 
 def test_a_killed_run_goes_on_and_ends_where_it_would_have(spots: Dataset, tmp_path: Path) -> None:
-    whole = tune(shipped_generalist(), [spots], tmp_path / "whole", QUICK)
+    whole = tune(FOLDER, [spots], tmp_path / "whole", QUICK)
 
     def dying(step: str, done: int, total: int) -> None:
         if done == 5:
             raise KilledError
 
     with pytest.raises(KilledError):
-        tune(shipped_generalist(), [spots], tmp_path / "cut", QUICK, progress=dying)
+        tune(FOLDER, [spots], tmp_path / "cut", QUICK, progress=dying)
     told: list[int] = []
     cut = tune(
-        shipped_generalist(),
+        FOLDER,
         [spots],
         tmp_path / "cut",
         QUICK,
@@ -182,11 +174,11 @@ def test_a_checkpoint_of_another_base_or_other_data_is_left_aside(
         told.append(done)
 
     plan = Plan(rank=2, steps=2, batch=1, answer_form="label", every=1)
-    tune(shipped_generalist(), [spots], tmp_path, plan, progress=note)
+    tune(FOLDER, [spots], tmp_path, plan, progress=note)
     fewer = replace(spots, records=spots.records[:-1], fingerprint="other")
-    tune(shipped_generalist(), [fewer], tmp_path, plan, progress=note)
+    tune(FOLDER, [fewer], tmp_path, plan, progress=note)
     assert told == [1, 2, 1, 2]
-    tune(shipped_generalist(), [fewer], tmp_path, plan, progress=note)
+    tune(FOLDER, [fewer], tmp_path, plan, progress=note)
     assert told == [1, 2, 1, 2]
 
 
@@ -215,7 +207,7 @@ def test_what_cannot_be_tuned_is_refused_with_a_reason(
 
     several = Dataset(spots.name, replace(TASK, kind="multi"), spots.records, spots.fingerprint)
     with pytest.raises(DataError, match=r"'spots' is of kind 'multi'.*single-label"):
-        tune(shipped_generalist(), [several], tmp_path, QUICK)
+        tune(FOLDER, [several], tmp_path, QUICK)
     with pytest.raises(GeneralistError, match="No generalist can be loaded"):
         tune(tmp_path, [spots], tmp_path, QUICK)
 

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image, ImageDraw
 
 from gsco import Case, GSCo
-from gsco.agent import shipped_generalist
 from gsco.doctor import examine
 from gsco.errors import GeneralistError
 from gsco.generalist.embedded import EmbeddedGeneralist
 from gsco.generalist.served import connect
+from gsco.generalist.tiny import FOLDER
 from gsco.prompts import Prompt, build_prompt
 from gsco.serving import Server, Service, free_port, installed_build
 from gsco.settings import Settings
@@ -37,9 +37,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Serve
     folder = tmp_path_factory.mktemp("vllm")
     with ExitStack() as stack:
         started = [
-            stack.enter_context(
-                Server(Service(shipped_generalist(), free_port()), log=folder / f"{number}.log")
-            )
+            stack.enter_context(Server(Service(FOLDER, free_port()), log=folder / f"{number}.log"))
             for number in range(2)
         ]
         for server in started:
