@@ -28,6 +28,7 @@ from benchmarks.starter import datasets
 from gsco.agent import GSCo, open_generalist
 from gsco.datasets import targets_of
 from gsco.evaluation.metrics import interval, resamples
+from gsco.fusing import together
 from gsco.fusion import votes
 from gsco.generalist import Generalist
 from gsco.prompts import build_prompt
@@ -35,8 +36,8 @@ from gsco.settings import load_settings
 from specialists import Opinion
 
 PUBLISHED = {"kept": 0.945, "corrected": 0.810, "against_all": 0.676}
-Opinions = list[list[Opinion]]
-"""One list a case."""
+Opinions = list[dict[str, Opinion]]
+"""Specialist to opinion, for each case."""
 
 
 def measure(agent: GSCo, generalist: Generalist, task: str, data: Any) -> dict[str, Any]:
@@ -45,24 +46,30 @@ def measure(agent: GSCo, generalist: Generalist, task: str, data: Any) -> dict[s
     card = agent.tools(task).task
     targets = targets_of(records, card)
     images = [record.open() for record in records]
-    specialists = agent.tools(task).specialists.values()
-    said = [specialist.predict(images) for specialist in specialists]
-    true = [list(case) for case in zip(*said, strict=True)]
+    fusion, specialists = agent.tools(task).fusion, agent.tools(task).specialists
+    said = [specialist.predict(images) for specialist in specialists.values()]
+    true = [dict(zip(specialists, case, strict=True)) for case in zip(*said, strict=True)]
     forced = [
-        [_saying(opinion, _wrong(target, number, len(card.texts))) for opinion in case]
+        {k: _saying(o, _wrong(target, number, len(card.texts))) for k, o in case.items()}
         for number, (case, target) in enumerate(zip(true, targets.tolist(), strict=True))
     ]
 
     def answers(shown: Opinions) -> NDArray[np.bool_]:
         prompts = [
-            build_prompt(card, images=[i], opinions=o, answer_form=generalist.answer_form)
-            for i, o in zip(images, shown, strict=True)
+            build_prompt(
+                card,
+                images=[image],
+                opinions=list(one.values()),
+                together=together(fusion, one, ()),
+                answer_form=generalist.answer_form,
+            )
+            for image, one in zip(images, shown, strict=True)
         ]
         found = [reading.answer for reading in generalist.read(prompts)]
         pairs = zip(found, targets.tolist(), strict=True)
         return np.array([answer == card.texts[target] for answer, target in pairs])
 
-    alone = answers([[] for _ in images])
+    alone = answers([{} for _ in images])
     guided, misguided = answers(true), answers(forced)
     shares = [np.array([opinion.probabilities for opinion in one]) for one in said]
     vote = votes(shares).argmax(axis=1) == targets

@@ -2,7 +2,9 @@
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +20,12 @@ from gsco.workspace import TaskFolder, write_bytes, write_text
 from retrieval import CaseIndex, Entry, Neighbour, RetrievalError, vote, vote_multi
 from retrieval import guard as guard_of
 from retrieval.guard import Fingerprint
-from specialists import Specialist, SpecialistError
+from specialists import Opinion, Specialist, SpecialistError
 from specialists.calibrate import auc, balanced_accuracy, fit_temperature, softmax
 
 if TYPE_CHECKING:
     from gsco.generalist import Generalist
     from retrieval import Embedder
-    from specialists.opinion import Opinion
 
 Floats = NDArray[np.float64]
 RECALLED = 10
@@ -33,6 +34,8 @@ READ_AT_MOST = 100
 """Validation cases that the generalist reads for its calibration."""
 READ_AT_LEAST = 10
 """Readings that can be understood, without which a temperature would be noise."""
+TOGETHER = "together"
+"""What the opinion is called that weighs all others."""
 READING_SYSTEMS: tuple[System, ...] = ("generalist", "moed", "rad", "gsco")
 
 
@@ -156,12 +159,13 @@ def fit(
     }
     shares = [neighbour_vote(found, task.texts, kind) for found in recalled]
     voices[NEIGHBOURS] = np.array(shares)
-    readings = (
-        _readings(task, validation, opinions, recalled, generalist, progress) if generalist else {}
-    )
-    _write_voices(folder, task, validation, voices, readings, targets)
     prior = fusion.prior_of(targets_of(training, task), len(task.texts))
-    made = _fit(task, kind, voices, targets, readings, prior, coverage, similarity, generalist)
+    made = _fit(task, voices, targets, prior, coverage, similarity)
+    readings: dict[System, Floats] = {}
+    if generalist:
+        readings = _readings(task, validation, opinions, recalled, made, generalist, progress)
+        made = _with_readings(made, voices, targets, readings, generalist.identity)
+    _write_voices(folder, task, validation, voices, readings, targets)
     write_text(folder.path / "fusion.json", made.to_json())
     return made
 
@@ -192,8 +196,9 @@ def _guard(entry: Entry) -> Callable[[Entry], bool]:
 def _readings(
     task: Task,
     validation: Sequence[Record],
-    opinions: "Mapping[str, Sequence[Opinion]]",
+    opinions: Mapping[str, Sequence[Opinion]],
     recalled: Sequence[tuple[Neighbour, ...]],
+    fitted: Fusion,
     generalist: "Generalist",
     progress: Progress,
 ) -> dict[System, Floats]:
@@ -207,16 +212,20 @@ def _readings(
     for number, system in enumerate(READING_SYSTEMS):
         for start in range(0, len(asked), 25):
             rows = asked[start : start + 25]
-            prompts = [
-                build_prompt(
-                    task,
-                    images=[validation[i].open()],
-                    opinions=[said[i] for said in opinions.values()] if hears(system) else (),
-                    neighbours=recalled[i] if recalls(system) else (),
-                    answer_form=generalist.answer_form,
+            prompts = []
+            for i in rows:
+                heard = {n: said[i] for n, said in opinions.items()} if hears(system) else {}
+                neighbours = recalled[i] if recalls(system) else ()
+                prompts.append(
+                    build_prompt(
+                        task,
+                        images=[validation[i].open()],
+                        opinions=list(heard.values()),
+                        neighbours=neighbours,
+                        together=together(fitted, heard, neighbours),
+                        answer_form=generalist.answer_form,
+                    )
                 )
-                for i in rows
-            ]
             for row, reading in zip(rows, generalist.read(prompts), strict=True):
                 if reading.probabilities:
                     out[system][row] = [reading.probabilities[text] for text in task.texts]
@@ -232,6 +241,23 @@ def hears(system: str) -> bool:
 def recalls(system: str) -> bool:
     """Whether the system shows the neighbours to the generalist."""
     return system in ("rad", "gsco")
+
+
+def together(
+    fitted: Fusion, opinions: Mapping[str, Opinion], neighbours: Sequence[Neighbour]
+) -> Opinion | None:
+    """Return what opinions and neighbours come to by the weights that validation taught.
+
+    None where less than two of the voices that were weighed are there, or no specialist is.
+    """
+    voices = {name: np.array([opinion.probabilities]) for name, opinion in opinions.items()}
+    if neighbours:
+        shares = neighbour_vote(neighbours, fitted.labels, fitted.kind)
+        voices[NEIGHBOURS] = np.array([shares])
+    if not opinions or len(voices.keys() & fitted.stack.keys()) < 2:
+        return None
+    (row,) = fusion.pool(voices, fitted.stack, fitted.kind, fitted.prior).tolist()
+    return Opinion(TOGETHER, fitted.labels, tuple(row), fitted.kind, fitted.reliability)
 
 
 def _write_voices(
@@ -253,64 +279,80 @@ def _write_voices(
 
 def _fit(
     task: Task,
-    kind: str,
     voices: dict[str, Floats],
     targets: NDArray[np.int64],
-    readings: Mapping[System, Floats],
     prior: tuple[float, ...],
     coverage: float,
     similarity: Floats,
-    generalist: "Generalist | None",
 ) -> Fusion:
+    """Return the fusion of specialists and neighbours."""
+    kind: Literal["single", "multi"] = "multi" if task.kind == "multi" else "single"
     specialists = {k: v for k, v in voices.items() if k != NEIGHBOURS}
     best = max(specialists, key=lambda name: _worth(specialists[name], targets))
-    temperatures: dict[str, float] = {}
+    crossed = fusion.cross_fitted(voices, targets, kind, best=best, prior=prior)
     answers: dict[System, Floats] = {
         "specialist": specialists[best],
         "vote": fusion.votes(list(specialists.values()), kind),
         "mean": fusion.mean(list(specialists.values())),
         "neighbours": voices[NEIGHBOURS],
-        "stack": fusion.cross_fitted(voices, targets, kind, best=best, prior=prior),
+        "stack": crossed,
     }
-    rows = {name: np.arange(len(targets)) for name in answers}
-    for system, reading in readings.items():
-        known = np.flatnonzero(~np.isnan(reading).any(axis=1))
-        if len(known) >= READ_AT_LEAST:
-            logits = fusion.log_of(reading[known], kind)
-            temperatures[system] = fit_temperature(logits, targets[known])
-            answers[system] = fusion.tempered(reading[known], temperatures[system], kind)
-            rows[system] = known
-    fused: dict[str, float] = {}
-    if "generalist" in answers:
-        known = rows["generalist"]
-        heard = {name: voice[known] for name, voice in voices.items()}
-        heard[GENERALIST] = answers["generalist"]
-        truth = targets[known]
-        fused = fusion.fit_weights(heard, truth, kind, best=best, prior=prior)
-        answers["gsco-fused"] = fusion.cross_fitted(heard, truth, kind, best=best, prior=prior)
-        rows["gsco-fused"] = known
     thresholds: dict[str, float] = {}
     if kind == "single":
-        for system, shown in answers.items():
-            try:
-                thresholds[system] = fusion.threshold(shown, targets[rows[system]], coverage)
-            except FusionError:
-                # The generalist is read on some cases only; its systems go without sets then.
-                if len(rows[system]) == len(targets):
-                    raise
+        thresholds = {s: fusion.threshold(p, targets, coverage) for s, p in answers.items()}
     return Fusion(
         labels=task.texts,
-        kind="multi" if kind == "multi" else "single",
+        kind=kind,
         best=best,
         prior=prior,
         stack=fusion.fit_weights(voices, targets, kind, best=best, prior=prior),
-        fused=fused,
-        temperatures=temperatures,
+        reliability=balanced_accuracy(said_of(crossed, targets), targets),
+        fused={},
+        temperatures={},
         thresholds=thresholds,
         coverage=coverage,
         familiar=float(np.quantile(similarity, 0.01)),
         n_validation=len(targets),
-        generalist=generalist.identity if generalist else None,
+        generalist=None,
+    )
+
+
+def _with_readings(
+    made: Fusion,
+    voices: dict[str, Floats],
+    targets: NDArray[np.int64],
+    readings: Mapping[System, Floats],
+    identity: str,
+) -> Fusion:
+    """Return the fusion with a generalist's readings calibrated, and itself as one more voice."""
+    temperatures: dict[str, float] = {}
+    answers: dict[System, tuple[Floats, NDArray[np.int64]]] = {}
+    fused: dict[str, float] = {}
+    for system, reading in readings.items():
+        known = np.flatnonzero(~np.isnan(reading).any(axis=1))
+        if len(known) < READ_AT_LEAST:
+            continue
+        truth = targets[known]
+        temperatures[system] = fit_temperature(fusion.log_of(reading[known], made.kind), truth)
+        said = fusion.tempered(reading[known], temperatures[system], made.kind)
+        answers[system] = said, truth
+        if system == "generalist":
+            heard = {name: voice[known] for name, voice in voices.items()} | {GENERALIST: said}
+            best, prior = made.best, made.prior
+            fused = fusion.fit_weights(heard, truth, made.kind, best=best, prior=prior)
+            crossed = fusion.cross_fitted(heard, truth, made.kind, best=best, prior=prior)
+            answers["gsco-fused"] = crossed, truth
+    thresholds = dict(made.thresholds)
+    for system, (shown, truth) in answers.items() if made.kind == "single" else ():
+        # The generalist is read on some cases only: too few for sets, perhaps.
+        with suppress(FusionError):
+            thresholds[system] = fusion.threshold(shown, truth, made.coverage)
+    return replace(
+        made,
+        fused=fused,
+        temperatures=temperatures,
+        thresholds=thresholds,
+        generalist=identity,
     )
 
 
@@ -319,7 +361,11 @@ def _worth(voice: Floats, targets: NDArray[np.int64]) -> float:
     area = auc(voice, targets)
     if area is not None:
         return area
-    answers = voice.argmax(axis=1) if targets.ndim == 1 else (voice > 0.5).astype(np.int64)
-    if not len(answers):
+    if not len(targets):
         raise FusionError("There are no validation cases. Add some.")
-    return balanced_accuracy(answers, targets)
+    return balanced_accuracy(said_of(voice, targets), targets)
+
+
+def said_of(voice: Floats, targets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return what a voice (N, C) answers, in the form of the targets."""
+    return voice.argmax(axis=1) if targets.ndim == 1 else (voice > 0.5).astype(np.int64)

@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 Voices = Mapping[str, Floats]
 
 NEIGHBOURS, GENERALIST = "neighbours", "generalist"
-VERSION = 2
+VERSION = 3
 _FLOOR = 1e-4
 
 
@@ -42,6 +42,8 @@ class Fusion:
     """Shares of the labels in training, in their order."""
     stack: Mapping[str, float]
     """Voice to weight, specialists and neighbours."""
+    reliability: float
+    """Balanced accuracy of their pool on validation, cross-fitted."""
     fused: Mapping[str, float]
     """Voice to weight, the generalist's own reading included; empty if none was read."""
     temperatures: Mapping[str, float]

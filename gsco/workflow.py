@@ -18,7 +18,7 @@ from PIL import Image
 from gsco import fusion as fuse
 from gsco.case import Case, Failure, Reading, System
 from gsco.errors import FusionError, GeneralistError, UsageError
-from gsco.fusing import hears, neighbour_vote, recalls
+from gsco.fusing import hears, neighbour_vote, recalls, together
 from gsco.fusion import GENERALIST, NEIGHBOURS, Fusion
 from gsco.task import Task
 from retrieval import Fingerprint, Neighbour, RetrievalError, fingerprint, guard
@@ -171,11 +171,14 @@ def decide(state: State, runtime: Runtime[Tools]) -> State:
         return {"readings": None}
 
     def prompt(i: int, shown: int) -> "Prompt":
+        opinions = {n: o[i] for n, o in state["opinions"].items()} if hears(system) else {}
+        neighbours = state["recalled"][i].neighbours[:shown]
         return build_prompt(
             tools.task,
             images=tools.pictures[i],
-            opinions=[said[i] for said in state["opinions"].values()] if hears(system) else (),
-            neighbours=state["recalled"][i].neighbours[:shown],
+            opinions=list(opinions.values()),
+            neighbours=neighbours,
+            together=together(tools.fusion, opinions, neighbours),
             question=state.get("question"),
             style=tools.style,
             answer_form=generalist.answer_form,

@@ -33,6 +33,7 @@ def build_prompt(
     images: Sequence[Image.Image],
     opinions: Sequence[Opinion] = (),
     neighbours: Sequence[Neighbour] = (),
+    together: Opinion | None = None,
     question: str | None = None,
     style: Style = "calibrated",
     answer_form: Form = "letter",
@@ -45,6 +46,8 @@ def build_prompt(
         images: the case's images, in order.
         opinions: the specialists' diagnoses (MoED); none leaves the slot out.
         neighbours: the similar cases (RAD), nearest first; none leaves the slot out.
+        together: what opinions and neighbours come to by the weights that validation taught; the
+            published style, which passes labels only, leaves it out.
         question: the user's words; the options stay those of the task.
         style: `paper` passes labels only; `calibrated` adds probabilities, each specialist's
             reliability and the similarities.
@@ -62,7 +65,7 @@ def build_prompt(
         role=template("role"),
         stem=cleaned(task.stem),
         options=labels,
-        evidence=_evidence(opinions, neighbours, style),
+        evidence=_evidence(opinions, neighbours, together, style),
         images=tuple(images),
         question=fill("question", question=cleaned(question)) if question else "",
         answer=_answer(task, answer_form),
@@ -83,7 +86,10 @@ def _answer(task: Task, form: Form) -> str:
 
 
 def _evidence(
-    opinions: Sequence[Opinion], neighbours: Sequence[Neighbour], style: Style
+    opinions: Sequence[Opinion],
+    neighbours: Sequence[Neighbour],
+    together: Opinion | None,
+    style: Style,
 ) -> tuple[str, ...]:
     if not opinions and not neighbours:
         return ()
@@ -99,6 +105,8 @@ def _evidence(
         parts += (fill(f"neighbours_{style}", neighbours=rad),)
     if opinions:
         parts += (fill(f"specialists_{style}", specialists=moed),)
+    if together and style == "calibrated":
+        parts += (fill("together", **_said(together)),)
     return parts
 
 
@@ -112,13 +120,15 @@ def _neighbour(neighbour: Neighbour) -> str:
 
 
 def _opinion(opinion: Opinion) -> str:
+    return fill("specialist", specialist=quoted(opinion.specialist), **_said(opinion))
+
+
+def _said(opinion: Opinion) -> dict[str, str]:
     pairs = sorted(
         zip(opinion.labels, opinion.probabilities, strict=True), key=lambda pair: -pair[1]
     )
     known = opinion.reliability is not None
-    return fill(
-        "specialist",
-        specialist=quoted(opinion.specialist),
-        reliability=f"{opinion.reliability:.2f}" if known else "unknown",
-        diagnoses=", ".join(f"{quoted(label)} {chance:.2f}" for label, chance in pairs[:SHOWN]),
-    )
+    return {
+        "reliability": f"{opinion.reliability:.2f}" if known else "unknown",
+        "diagnoses": ", ".join(f"{quoted(label)} {chance:.2f}" for label, chance in pairs[:SHOWN]),
+    }

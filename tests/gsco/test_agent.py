@@ -83,6 +83,17 @@ def test_the_prompt_holds_the_evidence_of_its_system_and_no_other(
     assert bool(generalist.asked[0].evidence) == bool(opinions or neighbours)
 
 
+def test_the_prompt_says_what_all_of_it_comes_to_as_the_stack_says_it(
+    agent: GSCo, generalist: ScriptedGeneralist, draw: Draw
+) -> None:
+    case = case_of(draw(RED, 1001))
+    agent.diagnose(case, "gsco")
+    pooled = agent.diagnose(case, "stack")
+    (line,) = [e for e in generalist.asked[0].evidence if e.startswith("All of it together")]
+    assert f'"{pooled.answer}" {pooled.probabilities[str(pooled.answer)]:.2f}' in line
+    assert f"reliability {agent.tools('spots').fusion.reliability:.2f}" in line
+
+
 def test_the_tint_that_the_voices_learnt_is_told(agent: GSCo, draw: Draw) -> None:
     cases = [case_of(draw((label,), 1100 + i)) for i in range(6) for label in agent_labels(agent)]
     said = [d.answer for d in agent.diagnose_many(cases, "gsco-fused")]

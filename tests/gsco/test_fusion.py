@@ -29,6 +29,7 @@ def learnt(**changes: object) -> Fusion:
         "best": "one",
         "prior": (0.5, 0.3, 0.2),
         "stack": {"one": 1.0, "two": 0.5, "neighbours": 0.2},
+        "reliability": 0.8,
         "fused": {"one": 0.5, "two": 0.3, "neighbours": 0.2, "generalist": 2.0},
         "temperatures": {"gsco": 2.0},
         "thresholds": {"stack": 0.6},

@@ -119,6 +119,18 @@ def test_every_variant_style_kind_and_form_reads_as_written_down_here(
     assert made.after == ANSWER[kind, form]
 
 
+def test_what_all_of_it_comes_to_stands_last_and_never_in_the_published_style() -> None:
+    together = Opinion("together", SINGLE.texts, (0.2, 0.8), reliability=0.93)
+    made = prompt(opinions=OPINIONS["single"], together=together)
+    line = (
+        "All of it together, weighed as validation taught, reliability 0.93: "
+        '"pneumonia" 0.80, "normal" 0.20\n'
+    )
+    assert made.before.endswith(MOED_LINES["calibrated", "single"] + line)
+    published = prompt(opinions=OPINIONS["single"], together=together, style="paper")
+    assert "together" not in published.before
+
+
 def test_the_question_stands_after_the_image() -> None:
     made = prompt(question="Is there an\neffusion?")
     assert made.after.startswith("\nQuestion: Is there an effusion?\nAnswer with the letter")
