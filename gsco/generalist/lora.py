@@ -165,13 +165,15 @@ def draw_sample(
     if draw.random() < 1 / 8:
         return _description(task, record, label)
     moed, rad = draw.choice(((False, False), (True, False), (False, True), (True, True)))
-    wrong = draw.random() < 0.1
-    evidence = draw_evidence(task, task.texts.index(label), draw, moed=moed, rad=rad, wrong=wrong)
+    # One time in ten all of it speaks for another label, so that only the image can tell.
+    spoken = draw.choice(task.texts) if draw.random() < 0.1 else label
+    evidence = draw_evidence(task, task.texts.index(spoken), draw, moed=moed, rad=rad)
     prompt = build_prompt(
         task,
         images=[record.open()],
         opinions=evidence.opinions,
         neighbours=evidence.neighbours,
+        together=evidence.together,
         style=draw.choice(_STYLES),
         answer_form=form,
         order=draw.sample(range(len(task.texts)), len(task.texts)),

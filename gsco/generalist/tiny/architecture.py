@@ -1,4 +1,4 @@
-"""The shape of gsco-tiny: a LLaVA of under four million parameters that vLLM can serve."""
+"""The shape of gsco-tiny: a LLaVA of about four million parameters that vLLM can serve."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -43,9 +43,9 @@ def model_config(
         vocab_size=vocabulary,
         hidden_size=WIDTH,
         intermediate_size=2 * WIDTH,
-        num_hidden_layers=4,
-        num_attention_heads=3,
-        num_key_value_heads=3,
+        num_hidden_layers=5,
+        num_attention_heads=6,
+        num_key_value_heads=6,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,
         pad_token_id=pad,
@@ -92,5 +92,6 @@ def new_model(vocabulary: int, image_token: int, pad: int, begin: int, end: int)
     config.vision_config.num_hidden_layers -= 1
     config.vision_feature_layer = -1
     model = LlavaForConditionalGeneration(config)
-    model.set_attn_implementation("eager")
+    # The tower's few patches train faster with eager attention, long prompts with the fused one.
+    model.set_attn_implementation({"text_config": "sdpa", "vision_config": "eager"})
     return model

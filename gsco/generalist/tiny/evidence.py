@@ -1,16 +1,26 @@
-"""Made-up evidence of stated reliability: from it gsco-tiny learns how far to trust what it reads.
+"""Made-up evidence whose worth is known: from it gsco-tiny learns how far to trust what it reads.
 
-A fake specialist of reliability r is right with probability r, and says about as much. Now and then
-all of them are wrong, so that only the image can tell.
+A fake case is a point drawn around its true label, seen by each specialist through noise of its own
+and noise that all share, as real ones err together. By Bayes' rule each states what it may know;
+its reliability is measured on fake validation cases, and so are the weights by which all of it is
+taken together. What a reader of everything should answer is known exactly: it is what gsco-tiny is
+taught, instead of labels whose luck it would have to average out.
 """
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gsco.task import Task
 from retrieval import Neighbour
 from specialists import Opinion
+
+Floats = NDArray[np.float64]
+TOGETHER = "together"
+VALIDATION = 200
+"""Fake cases on which reliabilities are measured."""
 
 _NAMES = (
     "resnet18",
@@ -19,7 +29,9 @@ _NAMES = (
     "alexnet",
     "efficientnet-b4",
     "efficientnet-lite0",
+    "efficientnet-lite1",
     "mobilenetv3-small",
+    "lcnet",
     "vit-base",
     "vit-tiny",
     "clip",
@@ -34,62 +46,99 @@ _NAMES = (
 class Evidence:
     """What a prompt may show beside the image."""
 
+    chances: tuple[float, ...]
+    """What the evidence alone says of each label of the task, by Bayes' rule."""
     opinions: tuple[Opinion, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
+    together: Opinion | None = None
 
 
 def draw_evidence(
-    task: Task, target: int, draw: random.Random, *, moed: bool, rad: bool, wrong: bool = False
+    task: Task, target: int, draw: random.Random, *, moed: bool, rad: bool
 ) -> Evidence:
-    """Return evidence for a case whose true label is `target`; all of it wrong if `wrong`."""
-    opinions = draw_opinions(task, target, draw, wrong=wrong) if moed else ()
-    neighbours = draw_neighbours(task, target, draw, wrong=wrong) if rad else ()
-    return Evidence(opinions, neighbours)
+    """Return evidence for a case whose true label is `target`.
+
+    Args:
+        task: whose labels are spoken of.
+        target: number of the true label; it is right as often as the evidence's `chances` say.
+        draw: where chance comes from.
+        moed: whether specialists speak.
+        rad: whether neighbours are recalled.
+    """
+    count = len(task.texts)
+    if not moed and not rad:
+        return Evidence((1 / count,) * count)
+    rng = np.random.default_rng(draw.getrandbits(64))
+    names = draw.sample(_NAMES, draw.choice((1, 2, 2, 3, 3, 3, 4))) if moed else []
+    voices = len(names) + rad
+    base = rng.uniform(0.4, 3.2)
+    strength = base * rng.uniform(0.6, 1.4, voices)
+    shared = rng.uniform(0, 0.85)
+    targets = np.concatenate([[target], rng.integers(count, size=VALIDATION)])
+    seen = _seen(targets, strength, shared, count, rng)
+    covariance = (1 - shared) * np.eye(voices) + shared
+    best = np.linalg.solve(covariance, strength)
+    chances = _softmax(np.einsum("v,nvk->nk", best, seen))
+    own = _softmax(strength[:, None] * seen)
+    neighbours: tuple[Neighbour, ...] = ()
+    if rad:
+        neighbours, own[:, -1] = _neighbours(task, own[:, -1], draw, rng)
+    said = own[:, : len(names)]
+    # Some specialists are surer than they may be, some less: few are calibrated perfectly.
+    off = rng.uniform(0.6, 1.6, len(names)) if draw.random() < 0.3 else np.ones(len(names))
+    said = _softmax(np.log(said.clip(1e-4)) / off[:, None])
+    opinions = tuple(
+        _opinion(task, name, said[:, i], targets, draw) for i, name in enumerate(names)
+    )
+    together = None
+    if moed and voices > 1 and draw.random() < 0.75:
+        weights = (best / strength).clip(0, 3)
+        if rad:
+            weights[-1] *= 0.3
+        pooled = _softmax(np.einsum("v,nvk->nk", weights, np.log(own.clip(1e-4))))
+        together = _opinion(task, TOGETHER, pooled, targets, draw)
+    return Evidence(tuple(chances[0].tolist()), opinions, neighbours, together)
 
 
-def draw_opinions(
-    task: Task, target: int, draw: random.Random, *, wrong: bool = False
-) -> tuple[Opinion, ...]:
-    """Return one to five opinions, each right with its own stated reliability."""
-    names = draw.sample(_NAMES, draw.choice((1, 2, 3, 3, 3, 4, 5)))
-    return tuple(_opinion(task, target, name, draw, wrong) for name in names)
+def _seen(
+    targets: NDArray[np.int64],
+    strength: Floats,
+    shared: float,
+    count: int,
+    rng: np.random.Generator,
+) -> Floats:
+    """Return (N, voices, labels): how much each voice sees of each label in each case."""
+    common = rng.standard_normal((len(targets), 1, count))
+    alone = rng.standard_normal((len(targets), len(strength), count))
+    truth = np.eye(count)[targets][:, None] * strength[:, None]
+    out: Floats = truth + np.sqrt(shared) * common + np.sqrt(1 - shared) * alone
+    return out
 
 
-def _opinion(task: Task, target: int, name: str, draw: random.Random, wrong: bool) -> Opinion:
-    reliability = draw.uniform(max(0.35, 1 / len(task.texts)), 0.98)
-    right = not wrong and draw.random() < reliability
-    said = target if right else _other(task, target, draw)
-    top = min(max(draw.gauss(0.3 + 0.65 * reliability, 0.12), 1.05 / len(task.texts)), 0.99)
-    shares = [draw.random() + 0.05 for _ in task.texts]
-    shares[said] = 0.0
-    rest = sum(shares)
-    others = [min((1 - top) * share / rest, 0.98 * top) for share in shares]
-    # What a cap took away goes back to what is said, so that it stays the most probable.
-    top = 1 - sum(others)
-    chances = [top if i == said else chance for i, chance in enumerate(others)]
-    stated = None if draw.random() < 0.1 else reliability
-    return Opinion(name, task.texts, tuple(chances), reliability=stated)
+def _softmax(scores: Floats) -> Floats:
+    shifted = np.exp(scores - scores.max(-1, keepdims=True))
+    out: Floats = shifted / shifted.sum(-1, keepdims=True)
+    return out
 
 
-def draw_neighbours(
-    task: Task, target: int, draw: random.Random, *, wrong: bool = False
-) -> tuple[Neighbour, ...]:
-    """Return three to ten neighbours, nearest first, which agree with the truth more or less."""
-    count = draw.choice((3, 5, 5, 5, 10))
-    purity = draw.uniform(max(0.35, 1 / len(task.texts)), 0.98)
+def _opinion(
+    task: Task, name: str, said: Floats, targets: NDArray[np.int64], draw: random.Random
+) -> Opinion:
+    """Return what one voice says of the first case, its reliability measured on the others."""
+    reliability = float((said[1:].argmax(1) == targets[1:]).mean())
+    stated = None if draw.random() < 0.05 else reliability
+    return Opinion(name, task.texts, tuple(said[0].tolist()), reliability=stated)
+
+
+def _neighbours(
+    task: Task, chances: Floats, draw: random.Random, rng: np.random.Generator
+) -> tuple[tuple[Neighbour, ...], Floats]:
+    """Return three to ten neighbours of the first case, nearest first, and every case's vote."""
+    count = draw.choice((3, 3, 5, 5, 10))
     nearest = draw.uniform(0.55, 0.99)
     similarities = sorted((nearest - abs(draw.gauss(0, 0.06)) for _ in range(count)), reverse=True)
-    # The whole neighbourhood may lie in the wrong class, as it does near a boundary.
-    strayed = wrong or draw.random() < (1 - purity) / 2
-    centre = _other(task, target, draw) if strayed else target
-    labels = [
-        centre if draw.random() < purity else draw.randrange(len(task.texts)) for _ in similarities
-    ]
-    if wrong:
-        labels = [centre if label == target else label for label in labels]
-    pairs: Sequence[tuple[int, float]] = list(zip(labels, similarities, strict=True))
-    return tuple(Neighbour(str(i), (task.texts[t],), s) for i, (t, s) in enumerate(pairs))
-
-
-def _other(task: Task, target: int, draw: random.Random) -> int:
-    return draw.choice([i for i in range(len(task.texts)) if i != target])
+    drawn = (chances.cumsum(1)[:, None] < rng.random((len(chances), count, 1))).sum(2)
+    labels = drawn.clip(0, len(task.texts) - 1)
+    votes = np.eye(len(task.texts))[labels].mean(1)
+    pairs = zip(labels[0].tolist(), similarities, strict=True)
+    return tuple(Neighbour(str(i), (task.texts[t],), s) for i, (t, s) in enumerate(pairs)), votes

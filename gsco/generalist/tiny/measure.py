@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -20,6 +21,10 @@ from gsco.generalist.tiny import FOLDER, architecture
 from gsco.generalist.tiny.data import Examples, Pictures, load_pictures
 from gsco.generalist.tiny.evidence import draw_evidence
 from gsco.prompts import Prompt, Style, build_prompt
+from gsco.task import Task
+
+Shown = Literal["nothing", "evidence", "reliable", "wrong"]
+"""What stands beside the image: any evidence, or only that which is right, or wrong."""
 
 
 @dataclass(frozen=True)
@@ -53,42 +58,52 @@ def _measure(
     images = [_image(pictures, int(row)) for row in examples.rows]
     targets = [int(target) for target in examples.targets]
 
-    def prompts(style: Style = "calibrated", *, shown: bool = True, wrong: bool = False,
-                always: bool = False) -> list[Prompt]:  # fmt: skip
+    def prompts(style: Style = "calibrated", show: Shown = "evidence") -> list[Prompt]:
         draw = random.Random(seed)
-        out = []
-        for image, target in zip(images, targets, strict=True):
-            moed, rad = draw.choice(((True, False), (False, True), (True, True)))
-            found = draw_evidence(
-                examples.task, target, draw, moed=shown and moed, rad=shown and rad, wrong=wrong
+        return [
+            build_prompt(
+                examples.task,
+                images=[image],
+                **_evidence(examples.task, target, draw, show),
+                style=style,
+                answer_form=generalist.answer_form,
             )
-            opinions, neighbours = found.opinions, found.neighbours
-            if always:
-                said = examples.task.texts[target]
-                opinions = tuple(o for o in opinions if o.answer == said)
-                neighbours = tuple(n for n in neighbours if n.labels == (said,))
-            out.append(
-                build_prompt(examples.task, images=[image], opinions=opinions,
-                             neighbours=neighbours, style=style,
-                             answer_form=generalist.answer_form)
-            )  # fmt: skip
-        return out
+            for image, target in zip(images, targets, strict=True)
+        ]
 
     def accuracy(asked: Sequence[Prompt]) -> float:
         answers = [reading.answer for reading in generalist.read(asked)]
         return _balanced(answers, [examples.task.texts[t] for t in targets])
 
-    plain = prompts(shown=False)
+    plain = prompts(show="nothing")
     return Figures(
         task=examples.task.id,
         n=len(images),
         plain=accuracy(plain),
         evidence=accuracy(prompts()),
-        reliable=accuracy(prompts(always=True)),
-        wrong=accuracy(prompts(wrong=True)),
+        reliable=accuracy(prompts(show="reliable")),
+        wrong=accuracy(prompts(show="wrong")),
         paper=accuracy(prompts("paper")),
         swapped=_moved(generalist, plain, [*plain[1:], plain[0]]),
     )
+
+
+# Any: arguments of the prompt builder, each of a type of its own.
+def _evidence(task: Task, target: int, draw: random.Random, show: Shown) -> dict[str, Any]:
+    if show == "nothing":
+        return {}
+    moed, rad = draw.choice(((True, False), (False, True), (True, True)))
+    others = [i for i in range(len(task.texts)) if i != target]
+    spoken = draw.choice(others) if show == "wrong" else target
+    found = draw_evidence(task, spoken, draw, moed=moed, rad=rad)
+    opinions, neighbours = found.opinions, found.neighbours
+    if show == "evidence":
+        return {"opinions": opinions, "neighbours": neighbours, "together": found.together}
+    truth, reliable = task.texts[target], show == "reliable"
+    return {
+        "opinions": [o for o in opinions if (o.answer == truth) == reliable],
+        "neighbours": [n for n in neighbours if (n.labels == (truth,)) == reliable],
+    }
 
 
 def _moved(generalist: EmbeddedGeneralist, one: Sequence[Prompt], other: Sequence[Prompt]) -> float:

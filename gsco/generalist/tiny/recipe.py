@@ -2,11 +2,11 @@
 
     python -m gsco.generalist.tiny.recipe --data DIR --out DIR
 
-Four stages. `tower`: the vision tower learns all tasks by linear heads on its pooled patches,
-which is fast. `whole`: tower, projector and language part learn to answer prompts with the label.
-`reading`: the same, but half of the prompts can only be answered by reading the evidence.
-`weighing`: pictures that go with evidence are of another label now and then, so that the model
-learns how far to trust its eyes, which know the training images by heart.
+Four stages. `reading`: the language part alone learns to weigh what is written, on made-up tasks.
+`tower`: the vision tower learns all tasks by linear heads on its pooled patches, which is fast.
+`looking`: the whole model learns to answer from pictures alone, and goes on reading.
+`weighing`: pictures that it has never seen, with evidence: how far to trust its eyes, and how far
+what it reads.
 A shuffled letter cannot be learnt by a model this small: it would have to bind letters to labels.
 """
 
@@ -50,18 +50,21 @@ VOCABULARY = 1200
 class Plan:
     """How long and how fast to learn."""
 
+    reading_steps: int = 2000
     tower_steps: int = 1600
     shares: tuple[int, ...] = (12, 14, 16, 22, 6)
-    """Images of each task in a batch of the first stage."""
-    whole_steps: int = 1500
-    reading_steps: int = 700
-    weighing_steps: int = 500
+    """Images of each task in a batch of the tower's stage."""
+    looking_steps: int = 800
+    weighing_steps: int = 600
+    prompts: float = 0.1
+    """Weight of the prompts' own tokens in the loss of the reading stage: labels that come again
+    are what a model first learns to copy from."""
     rate: float = 1e-3
     """Highest learning rate of AdamW: embeddings, heads, norms."""
     matrix_rate: float = 2e-3
     """Highest learning rate of Muon, which has the layers' matrices and needs far fewer steps."""
     finetune: float = 0.2
-    """The tower's learning rates in the second stage, as a share."""
+    """The tower's learning rates after its own stage, as a share."""
     batch: int = 32
     every: int = 100
     """Steps between checkpoints."""
@@ -117,15 +120,15 @@ def train(
     torch.manual_seed(plan.seed)
     pictures = load_pictures(data, "train", architecture.SIZE)
     tokenizer = make_tokenizer(pictures, plan.seed)
+    model = new_model(tokenizer)
+    train_reading(model, pictures, tokenizer, out, plan, progress)
     tower = train_tower(pictures, out, plan, progress)
-    model = new_model(tokenizer, tower)
-    stages = (
-        ("whole", plan.whole_steps, LOOKING, 1.0),
-        ("reading", plan.reading_steps, READING, 0.5),
-        ("weighing", plan.weighing_steps, WEIGHING, 0.5),
-    )
-    for stage in stages:
-        train_whole(model, pictures, tokenizer, out, plan, Stage(*stage), progress)
+    model.model.vision_tower.load_state_dict(tower.state_dict())
+    for stage in (
+        Stage("looking", plan.looking_steps, LOOKING, 0.5),
+        Stage("weighing", plan.weighing_steps, WEIGHING, 0.4),
+    ):
+        train_whole(model, pictures, tokenizer, out, plan, stage, progress)
     return export(model, tokenizer, out / "model")
 
 
@@ -159,7 +162,7 @@ def _tower_loss(
     rows, targets = [], []
     for examples, share in zip(pictures.tasks, plan.shares, strict=True):
         counts = torch.bincount(examples.targets, minlength=len(examples.task.texts))
-        chance = 1 / counts.clamp(min=1).float()[examples.targets]
+        chance = (1 / counts.clamp(min=1).float()[examples.targets]) * ~examples.fresh
         drawn = torch.multinomial(chance, share, replacement=True, generator=draw)
         rows.append(examples.rows[drawn])
         targets.append(examples.targets[drawn])
@@ -179,12 +182,47 @@ def pooled(tower: nn.Module, pixels: Tensor) -> Tensor:
 
 
 # Any: transformers' models have no types.
-def new_model(tokenizer: "PreTrainedTokenizerFast", tower: nn.Module) -> Any:
-    """Return a model that looks with `tower` and knows no language yet."""
+def new_model(tokenizer: "PreTrainedTokenizerFast") -> Any:
+    """Return a model that has learnt nothing yet."""
     numbers = [tokenizer.convert_tokens_to_ids(token) for token in (IMAGE, PAD, BEGIN, END)]
-    model = architecture.new_model(len(tokenizer), *numbers)
-    model.model.vision_tower.load_state_dict(tower.state_dict())
-    return model
+    return architecture.new_model(len(tokenizer), *numbers)
+
+
+# Any: transformers' models have no types.
+def train_reading(
+    model: Any,
+    pictures: Pictures,
+    tokenizer: "PreTrainedTokenizerFast",
+    out: Path,
+    plan: Plan,
+    progress: Progress,
+) -> None:
+    """Teach the language part to weigh what is written."""
+    language = nn.ModuleDict({"language": model.model.language_model, "head": model.lm_head})
+    run = _new_run("reading", language, plan, {})
+
+    def losses() -> Iterator[Tensor]:
+        for batch in _batches(run, pictures, tokenizer, plan, READING):
+            states = model.model.language_model(input_ids=batch.tokens).last_hidden_state
+            loss = _answer_loss(model, states, batch)
+            yield loss + plan.prompts * _prompt_loss(model, states, batch)
+
+    _learn(run, losses, plan.reading_steps, plan, out, progress)
+
+
+def _batches(
+    run: Run,
+    pictures: Pictures,
+    tokenizer: "PreTrainedTokenizerFast",
+    plan: Plan,
+    mix: Mix,
+) -> Iterator[Batch]:
+    patches = (architecture.SIZE // architecture.PATCH) ** 2
+    while True:
+        # Each group of batches has a seed of its own, so that a run can go on inside a group.
+        group, done = divmod(run.step, GROUP)
+        draw = random.Random(f"{plan.seed} {run.stage} {group}")
+        yield from batches(pictures, tokenizer, patches, plan.batch, draw, mix)[done:]
 
 
 @dataclass(frozen=True)
@@ -214,28 +252,30 @@ def train_whole(
         plan, rate=plan.rate * stage.factor, matrix_rate=plan.matrix_rate * stage.factor
     )
     run = _new_run(stage.name, nn.ModuleDict({"model": model}), slowed, slower)
-    patches = (architecture.SIZE // architecture.PATCH) ** 2
 
     def losses() -> Iterator[Tensor]:
-        while True:
-            # Each group of batches has a seed of its own, so that a run can go on inside a group.
-            group, done = divmod(run.step, GROUP)
-            draw = random.Random(f"{plan.seed} {stage.name} {group}")
-            drawn = batches(pictures, tokenizer, patches, plan.batch, draw, stage.mix)
-            for batch in drawn[done:]:
-                yield _answer_loss(model, batch, pictures, run.generator)
+        for batch in _batches(run, pictures, tokenizer, plan, stage.mix):
+            drawn = augment(pictures.pixels[batch.rows], run.generator)
+            pixels = normalise(fogged(drawn, run.generator), HALF, HALF)
+            states = model.model(input_ids=batch.tokens, pixel_values=pixels).last_hidden_state
+            yield _answer_loss(model, states, batch)
 
     _learn(run, losses, stage.steps, plan, out, progress)
 
 
-# Any: transformers' models have no types.
-def _answer_loss(model: Any, batch: Batch, pictures: Pictures, draw: torch.Generator) -> Tensor:
-    pixels = normalise(fogged(augment(pictures.pixels[batch.rows], draw), draw), HALF, HALF)
-    states = model.model(
-        input_ids=batch.tokens, attention_mask=batch.mask, pixel_values=pixels
-    ).last_hidden_state
-    said = batch.targets != -100
-    return functional.cross_entropy(model.lm_head(states[said]), batch.targets[said])
+# Any, here and below: transformers' models have no types.
+def _answer_loss(model: Any, states: Tensor, batch: Batch) -> Tensor:
+    """Return the cross entropy to what should be said, over the answers' tokens."""
+    return functional.cross_entropy(model.lm_head(states[batch.said]), batch.wanted)
+
+
+def _prompt_loss(model: Any, states: Tensor, batch: Batch) -> Tensor:
+    """Return the cross entropy of the prompts' own tokens, from the one before."""
+    places = torch.arange(1, batch.tokens.shape[1])
+    follows = (places < batch.ends[:, None]) & ~batch.said[:, :-1]
+    return functional.cross_entropy(
+        model.lm_head(states[:, :-1][follows]), batch.tokens[:, 1:][follows]
+    )
 
 
 def fogged(pixels: Tensor, draw: torch.Generator, share: float = 0.25) -> Tensor:
@@ -283,7 +323,9 @@ def _learn(
     while run.step < steps:
         for group in (group for o in run.optimizers for group in o.param_groups):
             group["lr"] = group["top"] * _schedule(run.step, steps)
-        loss = next(source)
+        # Twice as fast for matrices of this size; the weights themselves stay in full precision.
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = next(source)
         run.modules.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(run.modules.parameters(), 1.0)
@@ -310,18 +352,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and model")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--tower-steps", type=int, default=Plan.tower_steps)
-    parser.add_argument("--whole-steps", type=int, default=Plan.whole_steps)
-    parser.add_argument("--reading-steps", type=int, default=Plan.reading_steps)
-    parser.add_argument("--weighing-steps", type=int, default=Plan.weighing_steps)
+    stages = ("reading", "tower", "looking", "weighing")
+    for stage in stages:
+        most = getattr(Plan, f"{stage}_steps")
+        parser.add_argument(f"--{stage}-steps", type=int, default=most)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    plan = Plan(
-        tower_steps=given.tower_steps,
-        whole_steps=given.whole_steps,
-        reading_steps=given.reading_steps,
-        weighing_steps=given.weighing_steps,
-    )
+    plan = Plan(**{f"{stage}_steps": getattr(given, f"{stage}_steps") for stage in stages})
     train(given.data, given.out, plan, lambda line: print(line, flush=True))  # noqa: T201
 
 

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from gsco.generalist.messages import messages
 from gsco.generalist.tiny.data import Examples, Pictures
-from gsco.generalist.tiny.evidence import draw_evidence
+from gsco.generalist.tiny.evidence import Evidence, draw_evidence
 from gsco.generalist.tiny.tokens import END, IMAGE, SENTENCES
 from gsco.prompts import Prompt, Style, build_prompt
 from gsco.task import Label, Task, builtin_tasks
@@ -23,27 +23,29 @@ _VARIANTS = ((False, False), (True, False), (False, True), (True, True))
 GROUP = 8
 """Batches drawn together, so that those of one batch can be of like length."""
 _BLANK = Image.new("RGB", (8, 8))
-_STYLES: tuple[Style, ...] = ("paper", "calibrated")
+_STYLES: tuple[Style, ...] = ("paper", "calibrated", "calibrated")
+_WORDS = sorted({w for s in SENTENCES for w in re.findall("[a-z]{4,}", s.lower())})
+_SYLLABLES = [f"{c}{v}{d}" for c in "bcdfghklmnprstvz" for v in "aeiou" for d in ("", *"lmnrst")]
+_SHARED = ("cell", "tumour", "type", "lesion", "disease", "of the skin", "not seen", "grade two")
 
 
 @dataclass(frozen=True)
 class Mix:
-    """Shares of the samples in which the picture does not tell."""
+    """What the samples of a stage are made of."""
 
     made_up: float
-    """Of tasks whose labels are drawn words."""
-    foreign: float
-    """Of real tasks without pictures of their own."""
+    """Share of tasks whose labels are drawn words."""
     mistaken: float
-    """Of the others with evidence: the picture is another case's, of any task."""
-    swapped: float = 0.0
-    """Of these: the picture is of the same task, but of another label. It looks as it should, and
-    is wrong as often as eyes are on cases that they have never seen."""
+    """Share of real tasks with a picture of another kind of examination."""
+    weighs: bool
+    """Whether evidence stands beside pictures that tell: those kept fresh for it."""
+    looks: bool = True
+    """Whether there are pictures at all."""
 
 
-LOOKING = Mix(made_up=0.0, foreign=0.1, mistaken=0.2)
-READING = Mix(made_up=0.4, foreign=0.1, mistaken=0.35)
-WEIGHING = Mix(made_up=0.15, foreign=0.1, mistaken=0.1, swapped=0.3)
+READING = Mix(made_up=0.7, mistaken=0.3, weighs=False, looks=False)
+LOOKING = Mix(made_up=0.25, mistaken=0.1, weighs=False)
+WEIGHING = Mix(made_up=0.2, mistaken=0.1, weighs=True)
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Sample:
     answer: str
     row: int
     """Number of the picture."""
+    chances: Mapping[str, float]
+    """What should be answered: a probability for each of the prompt's answers."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,12 @@ class Batch:
 
     tokens: "Tensor"
     """(B, T)."""
-    mask: "Tensor"
-    """(B, T), one where a token is."""
-    targets: "Tensor"
-    """(B, T), the token that follows where it belongs to the answer, else -100."""
+    ends: "Tensor"
+    """(B,), how many tokens each line has. Attention is causal, so the padding needs no mask."""
+    said: "Tensor"
+    """(B, T), whether the token that follows belongs to the answer."""
+    wanted: "Tensor"
+    """(said.sum(), V) probabilities of the token that follows, row after row."""
     rows: "Tensor"
     """(B,)."""
 
@@ -74,64 +80,93 @@ class Batch:
 def draw_sample(pictures: Pictures, draw: random.Random, mix: Mix = LOOKING) -> Sample:
     """Return a random sample: task, class and case each with the same chance.
 
-    Where the task is made up or has no pictures of its own, or the picture is another case's, only
-    the evidence can tell. One in twelve asks for the presence of one label.
+    Where the task is made up, or the picture is of another kind of examination, only the evidence
+    can tell. One in twelve asks for the presence of one label.
     """
     kind = draw.random()
-    if kind < mix.made_up + mix.foreign:
-        task = made_up_task(draw) if kind < mix.made_up else draw.choice(_foreign())
-        target, row = draw.randrange(len(task.texts)), draw.randrange(len(pictures.pixels))
-        weights = (1, 3, 3, 3)
+    if kind < mix.made_up + mix.mistaken:
+        task, row = _unseen(pictures, draw, made_up=kind < mix.made_up)
+        target = draw.randrange(len(task.texts))
+        moed, rad = draw.choices(_VARIANTS, weights=(1, 4, 4, 6))[0]
+        evidence = draw_evidence(task, target, draw, moed=moed, rad=rad)
+        chances = evidence.chances
     else:
         examples = draw.choices(pictures.tasks, weights=(25, 20, 20, 25, 10))[0]
         task = examples.task
         target = draw.randrange(len(task.texts))
-        row = _row(examples, target, draw)
-        weights = (4, 2, 2, 2)
-    moed, rad = draw.choices(_VARIANTS, weights=weights)[0]
-    if (moed or rad) and draw.random() < mix.mistaken:
-        row = draw.randrange(len(pictures.pixels))
-    elif (moed or rad) and kind >= mix.made_up + mix.foreign and draw.random() < mix.swapped:
-        others = [i for i in range(len(task.texts)) if i != target]
-        row = _row(examples, draw.choice(others), draw)
-    wrong = draw.random() < 0.06
-    evidence = draw_evidence(task, target, draw, moed=moed, rad=rad, wrong=wrong)
-    prompt = build_prompt(
+        weights = (3, 3, 2, 4) if mix.weighs else (1, 0, 0, 0)
+        moed, rad = draw.choices(_VARIANTS, weights=weights)[0]
+        row = _row(examples, target, draw, fresh=moed or rad)
+        spoken = _other(task, target, draw) if draw.random() < 0.06 else target
+        evidence = draw_evidence(task, spoken, draw, moed=moed, rad=rad)
+        chances = tuple(float(i == target) for i in range(len(task.texts)))
+    prompt = _prompt(task, evidence, draw)
+    if draw.random() < 1 / 12:
+        asked = target if draw.random() < 0.5 else draw.randrange(len(task.texts))
+        prompt = prompt.asking(task.texts[asked]).permuted(draw.sample((0, 1), 2))
+        yes = {"yes": chances[asked], "no": 1 - chances[asked]}
+        return Sample(prompt, "yes" if asked == target else "no", row, yes)
+    return Sample(prompt, task.texts[target], row, dict(zip(task.texts, chances, strict=True)))
+
+
+def _prompt(task: Task, evidence: Evidence, draw: random.Random) -> Prompt:
+    return build_prompt(
         task,
         images=[_BLANK],
         opinions=evidence.opinions,
         neighbours=evidence.neighbours,
+        together=evidence.together,
         style=draw.choice(_STYLES),
         answer_form="label",
         order=draw.sample(range(len(task.texts)), len(task.texts)),
     )
-    if draw.random() < 1 / 12:
-        asked = target if draw.random() < 0.5 else draw.randrange(len(task.texts))
-        prompt = prompt.asking(task.texts[asked]).permuted(draw.sample((0, 1), 2))
-        return Sample(prompt, "yes" if asked == target else "no", row)
-    return Sample(prompt, task.texts[target], row)
 
 
-def _row(examples: Examples, target: int, draw: random.Random) -> int:
-    """Return the row of a picture with a label."""
-    matching = (examples.targets == target).nonzero()[:, 0]
+def _unseen(pictures: Pictures, draw: random.Random, *, made_up: bool) -> tuple[Task, int]:
+    """Return a task and the row of a picture that cannot tell its labels apart."""
+    if made_up:
+        return made_up_task(draw), draw.randrange(len(pictures.pixels))
+    examples = draw.choice([e for e in pictures.tasks if e.task.modality != "medical image"])
+    kinds = (examples.task.modality, "medical image")
+    others = [e for e in pictures.tasks if e.task.modality not in kinds]
+    rows = draw.choice(others).rows
+    return examples.task, int(rows[draw.randrange(len(rows))])
+
+
+def _other(task: Task, target: int, draw: random.Random) -> int:
+    return draw.choice([i for i in range(len(task.texts)) if i != target])
+
+
+def _row(examples: Examples, target: int, draw: random.Random, *, fresh: bool) -> int:
+    """Return the row of a picture with a label; of one kept fresh, or of one that is not."""
+    labelled = examples.targets == target
+    chosen = labelled & (examples.fresh == fresh)
+    matching = (chosen if chosen.any() else labelled).nonzero()[:, 0]
     return int(examples.rows[matching[draw.randrange(len(matching))]])
 
 
 def made_up_task(draw: random.Random) -> Task:
-    """Return a task whose labels are words drawn at random, so that they have to be read."""
-    words = sorted({w for s in SENTENCES for w in re.findall("[a-z]{4,}", s.lower())})
-    count = draw.choice((2, 2, 3, 4, 5))
-    drawn = draw.sample(words, 2 * count)
-    texts = [" ".join(drawn[2 * i : 2 * i + draw.choice((1, 1, 2))]) for i in range(count)]
+    """Return a task whose labels are words drawn at random, so that they have to be read.
+
+    Half of the words are of the field, half have never been seen; labels may share a word.
+    """
+    count = draw.choice((2, 2, 3, 3, 4, 5, 7))
+    texts: dict[str, None] = {}
+    shared = draw.choice(_SHARED) if draw.random() < 0.4 else None
+    while len(texts) < count:
+        text = " ".join(_word(draw) for _ in range(draw.choice((1, 1, 2))))
+        if shared and draw.random() < 0.5:
+            text = draw.choice((f"{text} {shared}", f"{shared} {text}"))
+        texts[text] = None
     stem = draw.choice(list(builtin_tasks().values())).stem
-    labels = tuple(Label(text) for text in texts)
+    labels = tuple(map(Label, texts))
     return Task("made-up", "Made up", "single", labels, modality="medical image", stem=stem)
 
 
-def _foreign() -> list[Task]:
-    names = ("white-cells", "dermoscopy", "pneumonia-cxr-3", "modality")
-    return [builtin_tasks()[name] for name in names]
+def _word(draw: random.Random) -> str:
+    if draw.random() < 0.5:
+        return str(draw.choice(_WORDS))
+    return "".join(draw.choices(_SYLLABLES, k=draw.choice((1, 2, 3, 4))))
 
 
 def batches(
@@ -145,36 +180,66 @@ def batches(
     """Return `GROUP` batches whose samples are of like length, in random order."""
     samples = [draw_sample(pictures, draw, mix) for _ in range(GROUP * size)]
     coded = sorted(
-        ((*encode(sample, tokenizer, image_tokens), sample.row) for sample in samples),
-        key=lambda line: len(line[0]) + len(line[1]),
+        (_encoded(sample, tokenizer, image_tokens if mix.looks else 0) for sample in samples),
+        key=lambda line: len(line.asked) + len(line.said),
     )
     groups = [_pad(coded[i : i + size], tokenizer) for i in range(0, len(coded), size)]
     draw.shuffle(groups)
     return groups
 
 
-def encode(
-    sample: Sample, tokenizer: "PreTrainedTokenizerFast", image_tokens: int
-) -> tuple[list[int], list[int]]:
-    """Return the tokens of the prompt and of the answer with its end."""
+@dataclass(frozen=True)
+class _Line:
+    asked: list[int]
+    said: list[int]
+    following: list[dict[int, float]]
+    """For each token of `said`, what should stand there."""
+    row: int
+
+
+def _encoded(sample: Sample, tokenizer: "PreTrainedTokenizerFast", image_tokens: int) -> _Line:
+    tokens = {text: tokenizer(text + END).input_ids for text in sample.chances}
+    said = tokens[sample.answer]
+    weighted = [(tokens[text], chance) for text, chance in sample.chances.items()]
+    following = [_following(weighted, said[:place]) for place in range(len(said))]
+    return _Line(encode(sample.prompt, tokenizer, image_tokens), said, following, sample.row)
+
+
+def _following(
+    weighted: Sequence[tuple[Sequence[int], float]], begun: Sequence[int]
+) -> dict[int, float]:
+    """Return the probabilities of the token after `begun`, from those of whole answers."""
+    out: dict[int, float] = {}
+    place = len(begun)
+    for tokens, chance in weighted:
+        if tokens[:place] == begun:
+            out[tokens[place]] = out.get(tokens[place], 0.0) + max(chance, 1e-9)
+    total = sum(out.values())
+    return {token: chance / total for token, chance in out.items()}
+
+
+def encode(prompt: Prompt, tokenizer: "PreTrainedTokenizerFast", image_tokens: int) -> list[int]:
+    """Return the tokens of a prompt."""
     text = tokenizer.apply_chat_template(
-        messages(sample.prompt), tokenize=False, add_generation_prompt=True
+        messages(prompt), tokenize=False, add_generation_prompt=True
     )
-    asked = tokenizer(str(text).replace(IMAGE, IMAGE * image_tokens)).input_ids
-    return asked, tokenizer(sample.answer + END).input_ids
+    return list(tokenizer(str(text).replace(IMAGE, IMAGE * image_tokens)).input_ids)
 
 
-def _pad(
-    lines: Sequence[tuple[list[int], list[int], int]], tokenizer: "PreTrainedTokenizerFast"
-) -> Batch:
+def _pad(lines: Sequence[_Line], tokenizer: "PreTrainedTokenizerFast") -> Batch:
     import torch
 
-    longest = max(len(asked) + len(said) for asked, said, _ in lines) - 1
+    longest = max(len(line.asked) + len(line.said) for line in lines) - 1
     tokens = torch.full((len(lines), longest), int(tokenizer.pad_token_id))
-    mask, targets = torch.zeros_like(tokens), torch.full_like(tokens, -100)
-    for i, (asked, said, _) in enumerate(lines):
-        whole = asked + said
+    said = torch.zeros_like(tokens, dtype=torch.bool)
+    wanted = torch.zeros(sum(len(line.said) for line in lines), len(tokenizer))
+    place = 0
+    for i, line in enumerate(lines):
+        whole = line.asked + line.said
         tokens[i, : len(whole) - 1] = torch.tensor(whole[:-1])
-        mask[i, : len(whole) - 1] = 1
-        targets[i, len(asked) - 1 : len(whole) - 1] = torch.tensor(said)
-    return Batch(tokens, mask, targets, torch.tensor([row for *_, row in lines]))
+        said[i, len(line.asked) - 1 : len(whole) - 1] = True
+        for following in line.following:
+            wanted[place, list(following)] = torch.tensor(list(following.values()))
+            place += 1
+    ends = torch.tensor([len(line.asked) + len(line.said) - 1 for line in lines])
+    return Batch(tokens, ends, said, wanted, torch.tensor([line.row for line in lines]))
