@@ -218,6 +218,7 @@ def _data(dataset: Dataset, training: Sequence[Record], dropped: int) -> str:
         "name": dataset.name,
         "licence": dataset.licence,
         "fingerprint": dataset.fingerprint,
+        "columns": dataset.columns,
         "counts": counts,
         "trained_on": len(training),
         "near_duplicates_dropped": dropped,

@@ -1,8 +1,8 @@
 """What a person sees in the terminal: a diagnosis, tables, progress. No decision is made here."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -73,6 +73,42 @@ def rows(found: "Sequence[Row]") -> None:
             _with(row.ece, row.ece_interval),
             _with(row.balanced_accuracy_gain, row.balanced_accuracy_gain_interval),
             str(row.failures),
+        )
+    console.print(table)
+
+
+def benchmark(found: Sequence[Mapping[str, Any]]) -> None:
+    """Print balanced accuracies, one line a system and one column a set."""
+    sets = list(dict.fromkeys(row["set"] for row in found))
+    table = Table(title="balanced accuracy", caption=f"▼ ▲: significant. {NOTICE}")
+    table.add_column("system", no_wrap=True)
+    for name in sets:
+        table.add_column(name, justify="right")
+    for system in dict.fromkeys(row["system"] for row in found):
+        each = {row["set"]: row for row in found if row["system"] == system}
+        table.add_row(system, *(_marked(each[name]) if name in each else "–" for name in sets))
+    console.print(table)
+
+
+def _marked(row: Mapping[str, Any]) -> str:
+    gain = row["balanced_accuracy_gain_interval"]
+    mark = "" if gain is None or gain[0] <= 0 <= gain[1] else "▲" if gain[0] > 0 else "▼"
+    return f"{_short(row['balanced_accuracy'], 3)}{mark}"
+
+
+def comparison(found: Sequence[Mapping[str, Any]]) -> None:
+    """Print how one run differs from another."""
+    table = Table(title="first run minus second", caption=f"95 % intervals. {NOTICE}")
+    for name in ("set", "system", "n", "balanced", "difference", "McNemar p"):
+        table.add_column(name, justify="left" if name in ("set", "system") else "right")
+    for row in found:
+        table.add_row(
+            row["set"],
+            row["system"],
+            str(row["n"]),
+            _short(row["balanced_accuracy"], 3),
+            _with(row["gain"], row["gain_interval"]),
+            f"{row['mcnemar_p']:.3f}",
         )
     console.print(table)
 

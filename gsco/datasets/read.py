@@ -51,6 +51,7 @@ def read_dataset(
         fingerprint=_fingerprint(kept.records, digests, found.content),
         licence=_licence(folder.parent if folder.is_file() else folder),
         notes=(*found.notes, *divided.notes, *kept.notes, *scarce),
+        columns=(label_column, split_column),
     )
 
 

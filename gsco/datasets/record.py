@@ -76,6 +76,8 @@ class Dataset:
     """What SOURCE.md says after `Licence:`; None if it does not."""
     notes: tuple[str, ...] = ()
     """What a person should know: what was cut, dropped or is scarce, in sentences."""
+    columns: tuple[str, str] = ("label", "split")
+    """The manifest's columns that labels and splits were read from."""
 
     def split(self, name: Split) -> list[Record]:
         """Return the records of one split, in the order of the data."""

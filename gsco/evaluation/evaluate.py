@@ -8,6 +8,7 @@ import numpy as np
 
 from gsco.case import Case, Diagnosis, System
 from gsco.errors import DataError
+from gsco.evaluation.ledger import Answer, arrays
 from gsco.evaluation.metrics import Answers, Row, measure, resamples
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def evaluate(
             ]
             said += agent.diagnose_many(cases, system, style=style)
             progress(system, len(said), len(records))
-        answers[system] = _answers(said, card.texts, targets.ndim == 2)
+        kept = [Answer.of(made, made.case, card.texts, 0.0) for made in said]
+        answers[system] = arrays(kept, card.texts, targets.ndim == 2)
     baseline = answers.get("specialist")
     return [
         measure(
@@ -95,22 +97,3 @@ def evaluate(
 def _image(record: "Record") -> "Path | Image":
     """Return the file where there is one: a damaged one is then a failure, not the end."""
     return record.source if isinstance(record.source, Path) else record.open()
-
-
-def _answers(said: Sequence[Diagnosis], texts: Sequence[str], multi: bool) -> Answers:
-    empty = [float("nan")] * len(texts)
-    shown = np.array(
-        [[d.probabilities[t] for t in texts] if d.probabilities else empty for d in said]
-    )
-    if multi:
-        chosen = np.nan_to_num(shown, nan=0.0) > 0.5
-    else:
-        chosen = np.array(
-            [texts.index(d.answer) if isinstance(d.answer, str) else -1 for d in said]
-        )
-    return Answers(
-        chosen=chosen.astype(np.int64),
-        probabilities=shown,
-        sets=[d.prediction_set for d in said],
-        review=np.array([d.review for d in said]),
-    )

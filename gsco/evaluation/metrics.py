@@ -4,7 +4,7 @@ An answer that is missing is wrong; it is counted in `failures`. A metric that c
 None, and `notes` says why. The bootstrap draws patients, or cases where no patient is known.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from specialists.calibrate import auc, balanced_accuracy, expected_calibration_e
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
-ROW_VERSION = 1
+ROW_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,15 @@ class Row:
     ece: float | None
     """Expected calibration error, 15 bins."""
     ece_interval: Interval | None
+    average_precision: float | None
+    """Macro area under the precision-recall curve."""
+    brier: float | None
+    """Mean squared distance of the probabilities from the truth, summed over single-label classes,
+    averaged over labels in multi-label tasks."""
+    aurc: float | None
+    """Area under the risk-coverage curve: mean error among the surest cases, over all shares."""
+    recalls: Mapping[str, float]
+    """Label to the share of its cases that were told; labels without cases are absent."""
     set_coverage: float | None
     """Share of prediction sets that hold the truth."""
     set_size: float | None
@@ -150,6 +159,10 @@ def measure(
         auc_interval=interval(area, draws),
         ece=error(whole),
         ece_interval=interval(error, draws),
+        average_precision=average_precision(shown[complete], targets[complete]),
+        brier=brier(shown[complete], targets[complete]),
+        aurc=aurc(shown, chosen, targets),
+        recalls=_recalls(chosen, targets, labels),
         set_coverage=coverage,
         set_size=size,
         review_share=float(answers.review.mean()),
@@ -157,6 +170,64 @@ def measure(
         balanced_accuracy_gain_interval=interval(gain, draws),
         notes=tuple(notes),
     )
+
+
+def average_precision(shown: Floats, targets: NDArray[np.int64]) -> float | None:
+    """Return the macro average precision of the labels that occur; None if there is none."""
+    from sklearn.metrics import average_precision_score
+
+    truth = _one_hot(shown, targets)
+    present = truth.any(axis=0)
+    if not len(truth) or not present.any():
+        return None
+    return float(average_precision_score(truth[:, present], shown[:, present], average="macro"))
+
+
+def brier(shown: Floats, targets: NDArray[np.int64]) -> float | None:
+    """Return the Brier score (Brier 1950); None without probabilities."""
+    if not len(shown):
+        return None
+    squared = (shown - _one_hot(shown, targets)) ** 2
+    return float((squared.sum(axis=1) if targets.ndim == 1 else squared.mean(axis=1)).mean())
+
+
+def aurc(shown: Floats, chosen: NDArray[np.int64], targets: NDArray[np.int64]) -> float | None:
+    """Return the area under the risk-coverage curve (Geifman and El-Yaniv 2017).
+
+    Cases without an answer come last. None for multi-label tasks, whose answers have no one
+    confidence.
+    """
+    risks = risk_coverage(shown, chosen, targets)
+    return None if risks is None else float(risks.mean())
+
+
+def risk_coverage(
+    shown: Floats, chosen: NDArray[np.int64], targets: NDArray[np.int64]
+) -> Floats | None:
+    """Return (N,) the error among the 1, 2, ... N surest cases; None for multi-label tasks."""
+    if targets.ndim == 2:
+        return None
+    order = np.argsort(-np.nan_to_num(shown, nan=-1.0).max(axis=1), kind="stable")
+    wrong = (chosen != targets)[order]
+    out: Floats = wrong.cumsum() / np.arange(1, len(wrong) + 1)
+    return out
+
+
+def _one_hot(shown: Floats, targets: NDArray[np.int64]) -> NDArray[np.int64]:
+    return targets if targets.ndim == 2 else np.eye(shown.shape[1], dtype=np.int64)[targets]
+
+
+def _recalls(
+    chosen: NDArray[np.int64], targets: NDArray[np.int64], labels: Sequence[str]
+) -> dict[str, float]:
+    told = chosen[:, None] == np.arange(len(labels)) if targets.ndim == 1 else chosen > 0
+    truth = targets[:, None] == np.arange(len(labels)) if targets.ndim == 1 else targets > 0
+    counts = truth.sum(axis=0)
+    return {
+        text: float((told & truth)[:, i].sum() / counts[i])
+        for i, text in enumerate(labels)
+        if counts[i]
+    }
 
 
 def _chosen(answers: Answers, targets: NDArray[np.int64]) -> NDArray[np.int64]:

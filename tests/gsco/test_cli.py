@@ -21,6 +21,11 @@ COMMANDS = (
     ("index", "build"),
     ("index", "add"),
     ("index", "remove"),
+    ("bench", "run"),
+    ("bench", "merge"),
+    ("bench", "verify"),
+    ("bench", "compare"),
+    ("bench", "report"),
 )
 KEYS = {
     *("version", "case", "task", "system", "answer", "probabilities", "prediction_set"),
@@ -137,6 +142,33 @@ def test_an_evaluation_is_a_list_of_rows(
     assert "neighbours" in capsys.readouterr().out
 
 
+def test_a_benchmark_is_run_verified_compared_and_reported(
+    workspace: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed, tmp_path: Path
+) -> None:
+    words = ("bench", "run", "-d", data.parent, "-w", workspace, "--system", "specialist,stack")
+    parts = [tmp_path / "a", tmp_path / "b"]
+    for part, out in enumerate(parts, start=1):
+        assert run(monkeypatch, *words, "--out", out, "--shard", f"{part}/2") == 0
+        assert "other shards are missing" in capsys.readouterr().out
+    whole = tmp_path / "whole"
+    assert run(monkeypatch, "bench", "merge", "-o", whole, *parts, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [(row["set"], row["system"], row["n"]) for row in rows] == [
+        ("spots", "specialist", 20),
+        ("spots", "stack", 20),
+    ]
+    assert (whole / "report.html").is_file()
+    assert run(monkeypatch, "bench", "verify", whole) == 0
+    assert "Every figure follows" in capsys.readouterr().out
+    assert run(monkeypatch, "bench", "compare", whole, whole) == 0
+    assert "stack" in capsys.readouterr().out
+    assert run(monkeypatch, "bench", "report", whole) == 0
+    capsys.readouterr()
+    (whole / "results.json").write_text("{}")
+    assert run(monkeypatch, "bench", "verify", whole, "--json") == 2
+    assert len(json.loads(capsys.readouterr().out)["problems"]) == 1
+
+
 def test_tasks_and_specialists_are_listed(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
 ) -> None:
@@ -184,6 +216,9 @@ def test_the_index_is_described_and_changed(
         ("diagnose {image} -t spots -w nowhere", "is not a workspace"),
         ("evaluate -t spots -w {w} -d nowhere", "There is no folder or file 'nowhere'"),
         ("evaluate -t spots -w {w} -d {data} --split tset", "Did you mean 'test'"),
+        ("bench run -w {w} -d nowhere -o out", "No constructed task has its data under 'nowhere'"),
+        ("bench run -w {w} -d {data} -o out --shard 3/2", "Shard '3/2' is no part"),
+        ("bench verify nowhere", "'nowhere' holds no run"),
         ("evaluate -t spots -w {w} -d {data} --system all,none", "Unknown system 'all'"),
         ("construct spots -d {data} --backbone resnet81-small", "Unknown backbone"),
         ("construct spots -d {data} --recipe papr", "Did you mean 'paper'"),

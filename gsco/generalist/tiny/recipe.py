@@ -56,7 +56,7 @@ class Plan:
     """Images of each task in a batch of the tower's stage."""
     looking_steps: int = 800
     weighing_steps: int = 600
-    prompts: float = 0.1
+    prompts: float = 0.5
     """Weight of the prompts' own tokens in the loss of the reading stage: labels that come again
     are what a model first learns to copy from."""
     rate: float = 1e-3
@@ -265,14 +265,18 @@ def train_whole(
 
 # Any, here and below: transformers' models have no types.
 def _answer_loss(model: Any, states: Tensor, batch: Batch) -> Tensor:
-    """Return the cross entropy to what should be said, over the answers' tokens."""
-    return functional.cross_entropy(model.lm_head(states[batch.said]), batch.wanted)
+    """Return the cross entropy to what should be said, where the answers part.
+
+    Only tokens that an answer has there are compared, as in a constrained reading.
+    """
+    logits = model.lm_head(states[batch.parts]).float()
+    return functional.cross_entropy(logits.masked_fill(batch.wanted == 0, -1e4), batch.wanted)
 
 
 def _prompt_loss(model: Any, states: Tensor, batch: Batch) -> Tensor:
     """Return the cross entropy of the prompts' own tokens, from the one before."""
     places = torch.arange(1, batch.tokens.shape[1])
-    follows = (places < batch.ends[:, None]) & ~batch.said[:, :-1]
+    follows = (places < batch.ends[:, None]) & ~batch.parts[:, :-1]
     return functional.cross_entropy(
         model.lm_head(states[:, :-1][follows]), batch.tokens[:, 1:][follows]
     )

@@ -69,10 +69,11 @@ class Batch:
     """(B, T)."""
     ends: "Tensor"
     """(B,), how many tokens each line has. Attention is causal, so the padding needs no mask."""
-    said: "Tensor"
-    """(B, T), whether the token that follows belongs to the answer."""
+    parts: "Tensor"
+    """(B, T), whether the answers part at the token that follows."""
     wanted: "Tensor"
-    """(said.sum(), V) probabilities of the token that follows, row after row."""
+    """(parts.sum(), V) probabilities of the token that follows, row after row; 0 for tokens that no
+    answer has there."""
     rows: "Tensor"
     """(B,)."""
 
@@ -231,15 +232,18 @@ def _pad(lines: Sequence[_Line], tokenizer: "PreTrainedTokenizerFast") -> Batch:
 
     longest = max(len(line.asked) + len(line.said) for line in lines) - 1
     tokens = torch.full((len(lines), longest), int(tokenizer.pad_token_id))
-    said = torch.zeros_like(tokens, dtype=torch.bool)
-    wanted = torch.zeros(sum(len(line.said) for line in lines), len(tokenizer))
-    place = 0
+    parts = torch.zeros_like(tokens, dtype=torch.bool)
+    wanted: list[Tensor] = []
     for i, line in enumerate(lines):
         whole = line.asked + line.said
         tokens[i, : len(whole) - 1] = torch.tensor(whole[:-1])
-        said[i, len(line.asked) - 1 : len(whole) - 1] = True
-        for following in line.following:
-            wanted[place, list(following)] = torch.tensor(list(following.values()))
-            place += 1
+        for place, following in enumerate(line.following, start=len(line.asked) - 1):
+            if len(following) > 1:
+                parts[i, place] = True
+                row = torch.zeros(len(tokenizer))
+                row[list(following)] = torch.tensor(list(following.values()))
+                wanted.append(row)
     ends = torch.tensor([len(line.asked) + len(line.said) - 1 for line in lines])
-    return Batch(tokens, ends, said, wanted, torch.tensor([line.row for line in lines]))
+    return Batch(
+        tokens, ends, parts, torch.stack(wanted), torch.tensor([line.row for line in lines])
+    )

@@ -1,0 +1,245 @@
+"""The report of a benchmark run: one self-contained HTML page, and the same as Markdown.
+
+Made from the run's files alone. No images of cases: whether they may be shown depends on a licence.
+"""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsco.case import NOTICE
+from gsco.evaluation.bench import Stored, right, sets_of
+from gsco.evaluation.ledger import Answer, arrays
+from gsco.evaluation.metrics import Answers, risk_coverage
+from gsco.workspace import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Rows = Sequence[Mapping[str, Any]]
+SHOWN = 12
+"""Cases a set that are listed where the systems disagree."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A plot, and what it shows in words."""
+
+    title: str
+    says: str
+    svg: str
+    """As a data URL."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One set of the report."""
+
+    about: Mapping[str, Any]
+    n: int
+    rows: Rows
+    pictures: list[Picture]
+    disputed: list[Mapping[str, Any]]
+    costs: Mapping[str, float]
+    """System to median seconds a case."""
+
+
+def write(out: Path, rows: Rows) -> Path:
+    """Write `report.html` and `report.md` of a finished run; return the page."""
+    from jinja2 import Environment
+
+    sections = [_section(stored, rows) for stored in sets_of(out)]
+    given = {
+        "notice": NOTICE,
+        "sections": sections,
+        "forest": _forest(rows),
+        "versions": {name: version(name) for name in ("gsco", "torch", "timm", "numpy")},
+    }
+    for name, escaped in (("report.html", True), ("report.md", False)):
+        text = (resources.files("gsco.evaluation") / f"{name}.jinja").read_text(encoding="utf-8")
+        made = Environment(autoescape=escaped, trim_blocks=True, lstrip_blocks=True)
+        made.filters |= {"share": _share, "span": _span, "cell": _cell}
+        write_text(out / name, made.from_string(text).render(**given))
+    return out / "report.html"
+
+
+def _section(stored: Stored, rows: Rows) -> Section:
+    mine = [row for row in rows if row["set"] == stored.about["name"]]
+    answers = {row["system"]: stored.answers(row["system"]) or [] for row in mine}
+    multi = stored.targets.ndim == 2
+    said = {name: arrays(found, stored.labels, multi) for name, found in answers.items()}
+    best = max(mine, key=lambda row: row["balanced_accuracy"])["system"]
+    costs = {name: float(np.median([a.seconds for a in found])) for name, found in answers.items()}
+    pictures = [_reliability(said, stored), _cost(mine, costs)]
+    if not multi:
+        pictures += [_risks(said, stored), _confusion(best, said[best], stored)]
+    return Section(
+        about=stored.about,
+        n=len(stored.cases),
+        rows=mine,
+        pictures=pictures,
+        disputed=_disputed(stored, answers, said),
+        costs=costs,
+    )
+
+
+def _disputed(
+    stored: Stored, answers: Mapping[str, list[Answer]], said: Mapping[str, Answers]
+) -> list[Mapping[str, Any]]:
+    """Return the cases that about half of the systems tell rightly."""
+    told = np.array([right(found, stored.targets) for found in said.values()])
+    shares = told.mean(axis=0)
+    order = np.argsort(np.abs(shares - 0.5), kind="stable")
+    chosen = [int(i) for i in order[:SHOWN] if 0 < shares[i] < 1]
+    return [
+        {
+            "case": stored.cases[i],
+            "truth": _truth(stored, i),
+            "said": {name: _words(found[i].answer) for name, found in answers.items()},
+        }
+        for i in chosen
+    ]
+
+
+def _truth(stored: Stored, number: int) -> str:
+    row = stored.targets[number]
+    if stored.targets.ndim == 1:
+        return stored.labels[int(row)]
+    held = (text for text, holds in zip(stored.labels, row, strict=True) if holds)
+    return ", ".join(held) or "none"
+
+
+def _words(answer: str | list[str] | None) -> str:
+    if isinstance(answer, list):
+        return ", ".join(answer) or "none"
+    return answer or "no answer"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None or np.isnan(value) else f"{value:.3f}"
+
+
+def _span(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}"
+
+
+def _cell(text: object) -> str:
+    """Keep a text inside its Markdown cell."""
+    return str(text).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def _figure(height: float = 3.2) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(5.2, height), layout="constrained")
+
+
+def _picture(figure: "Figure", title: str, says: str) -> Picture:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return Picture(title, says, f"data:image/svg+xml;base64,{data}")
+
+
+def _forest(rows: Rows) -> Picture | None:
+    """Draw each system's gain over the best specialist, with its interval, set by set."""
+    paired = [row for row in rows if row["balanced_accuracy_gain_interval"] is not None]
+    if not paired:
+        return None
+    figure = _figure(1.2 + 0.22 * len(paired))
+    axes = figure.add_subplot(xlabel="balanced accuracy minus that of the best specialist")
+    for place, row in enumerate(reversed(paired)):
+        low, high = row["balanced_accuracy_gain_interval"]
+        colour = "tab:green" if low > 0 else "tab:red" if high < 0 else "0.4"
+        axes.plot([low, high], [place, place], color=colour)
+        axes.plot(row["balanced_accuracy_gain"], place, "o", color=colour, markersize=4)
+    axes.set_yticks(
+        range(len(paired)), [f"{r['set']}: {r['system']}" for r in reversed(paired)], fontsize=7
+    )
+    axes.axvline(0, color="0.7", linewidth=0.8)
+    ahead = sum(row["balanced_accuracy_gain_interval"][0] > 0 for row in paired)
+    behind = sum(row["balanced_accuracy_gain_interval"][1] < 0 for row in paired)
+    says = f"{ahead} of {len(paired)} are significantly ahead, {behind} significantly behind."
+    return _picture(figure, "Paired differences", says)
+
+
+def _reliability(said: Mapping[str, Answers], stored: Stored) -> Picture:
+    figure = _figure()
+    axes = figure.add_subplot(xlabel="stated confidence", ylabel="share that is right")
+    axes.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
+    for name, found in said.items():
+        sure, hit = _confidence(found, stored.targets)
+        bins = np.minimum((sure * 10).astype(int), 9)
+        counts = np.bincount(bins, minlength=10)
+        kept = counts >= 5
+        means = [
+            np.bincount(bins, weights=v, minlength=10)[kept] / counts[kept] for v in (sure, hit)
+        ]
+        axes.plot(*means, marker=".", label=name)
+    _legend(axes)
+    return _picture(figure, "Reliability", "On the diagonal a confidence means what it says.")
+
+
+def _confidence(
+    found: Answers, targets: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    complete = ~np.isnan(found.probabilities).any(axis=1)
+    shown, truth, chosen = found.probabilities[complete], targets[complete], found.chosen[complete]
+    if targets.ndim == 1:
+        return shown.max(axis=1), (chosen == truth).astype(np.float64)
+    return np.maximum(shown, 1 - shown).ravel(), (chosen == truth).astype(np.float64).ravel()
+
+
+def _risks(said: Mapping[str, Answers], stored: Stored) -> Picture:
+    figure = _figure()
+    axes = figure.add_subplot(xlabel="share of cases answered, surest first", ylabel="error")
+    for name, found in said.items():
+        risks = risk_coverage(found.probabilities, found.chosen, stored.targets)
+        if risks is not None:
+            axes.plot(np.arange(1, len(risks) + 1) / len(risks), risks, label=name)
+    _legend(axes)
+    return _picture(figure, "Coverage and risk", "How much abstaining buys: lower is better.")
+
+
+def _confusion(name: str, found: Answers, stored: Stored) -> Picture:
+    labels = stored.labels
+    counts = np.zeros((len(labels), len(labels) + 1), dtype=np.int64)
+    np.add.at(counts, (stored.targets, np.where(found.chosen < 0, len(labels), found.chosen)), 1)
+    unanswered = counts[:, -1].any()
+    shown = counts if unanswered else counts[:, :-1]
+    figure = _figure(1.6 + 0.35 * len(labels))
+    axes = figure.add_subplot(xlabel="said", ylabel="true")
+    axes.imshow(shown, cmap="Blues")
+    for row, column in np.ndindex(shown.shape):
+        colour = "white" if shown[row, column] > shown.max() / 2 else "black"
+        axes.text(column, row, str(shown[row, column]), ha="center", va="center", color=colour)
+    said = [*labels, "no answer"] if unanswered else labels
+    axes.set_xticks(range(len(said)), said, rotation=35, ha="right", fontsize=7)
+    axes.set_yticks(range(len(labels)), labels, fontsize=7)
+    says = f"{name}, the best here: {int(np.trace(counts))} of {int(counts.sum())} are right."
+    return _picture(figure, "Confusion", says)
+
+
+def _cost(rows: Rows, costs: Mapping[str, float]) -> Picture:
+    figure = _figure()
+    axes = figure.add_subplot(
+        xlabel="seconds a case (median, log)", ylabel="balanced accuracy", xscale="log"
+    )
+    for row in rows:
+        x, y = max(costs[row["system"]], 1e-5), row["balanced_accuracy"]
+        axes.plot(x, y, "o", color="tab:blue", markersize=4)
+        axes.annotate(row["system"], (x, y), fontsize=7, xytext=(3, 3), textcoords="offset points")
+    return _picture(figure, "Cost and accuracy", "On one machine, in batches.")
+
+
+def _legend(axes: "Axes") -> None:
+    axes.legend(fontsize=6, ncols=2)

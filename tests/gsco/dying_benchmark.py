@@ -1,0 +1,45 @@
+"""Run a benchmark that kills itself in the middle of writing an answer.
+
+python dying_benchmark.py DATA WORKSPACE OUT ANSWERS
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from conftest import tell
+
+from gsco.agent import GSCo
+from gsco.datasets import read_dataset
+from gsco.evaluation import bench
+from gsco.evaluation.bench import Item, run
+from gsco.evaluation.ledger import Answer, Ledger
+from gsco.generalist.scripted import ScriptedGeneralist
+from gsco.settings import Settings
+
+
+def main() -> None:
+    data, workspace, out, left = *map(Path, sys.argv[1:4]), int(sys.argv[4])
+    whole = Ledger.add
+
+    def dying(ledger: Ledger, answers: list[Answer]) -> None:
+        nonlocal left
+        whole(ledger, answers[:left])
+        left -= len(answers)
+        if left < 0:
+            with ledger.path.open("a") as file:
+                file.write('{"case": "hal')
+                file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Ledger.add = dying  # type: ignore[method-assign, assignment]
+    bench.CHUNK = 4
+    torch.set_num_threads(1)
+    agent = GSCo.open(workspace, generalist=ScriptedGeneralist(tell), settings=Settings())
+    run(agent, [Item("spots", "spots", read_dataset(data))], ("specialist", "gsco"), out)
+
+
+if __name__ == "__main__":
+    main()
