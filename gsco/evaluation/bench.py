@@ -152,9 +152,8 @@ def _answer(
     _keep_cases(folder, records)
     part, parts = scope.shard
     mine = records[part - 1 :: parts]
-    ledgers: dict[str, str] = {}
-    for system in systems:
-        ledger = Ledger(folder, system, _key(agent, item, system, scope.style))
+    ledgers = {s: Ledger(folder, s, _key(agent, item, s, scope.style)) for s in systems}
+    for system, ledger in ledgers.items():
         known = ledger.answers()
         asked = [r for r in mine if r.id not in known or (scope.retry and known[r.id].has_failed)]
         step, done = f"{item.name} {system}", len(mine) - len(asked)
@@ -163,8 +162,20 @@ def _answer(
             chunk = asked[start : start + CHUNK]
             ledger.add(_answers(agent, item.task, system, chunk, labels, scope.style))
             progress(step, done + start + len(chunk), len(mine))
-        ledgers[system] = ledger.path.name
-    write_text(folder / "set.json", _about(agent, item, ledgers, scope))
+    named = {system: ledger.path.name for system, ledger in ledgers.items()}
+    former = _former(folder, next(iter(ledgers.values())))
+    write_text(folder / "set.json", _about(agent, item, {**former, **named}, scope))
+
+
+def _former(folder: Path, ledger: Ledger) -> dict[str, str]:
+    """Return the ledgers of an earlier run of other systems of the very same make."""
+    path = folder / "set.json"
+    names = json.loads(path.read_text(encoding="utf-8"))["ledgers"] if path.is_file() else {}
+
+    def make(one: Ledger) -> dict[str, object]:
+        return {k: v for k, v in one.key.items() if k not in ("system", "generalist")}
+
+    return {s: n for s, n in names.items() if make(Ledger.at(folder / n)) == make(ledger)}
 
 
 def _records(item: Item, labels: Sequence[str], limit: int | None) -> "list[Record]":

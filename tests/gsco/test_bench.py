@@ -152,11 +152,17 @@ def test_a_ledger_under_the_name_of_another_is_refused(whole: Path) -> None:
         Ledger.at(renamed)
 
 
-def test_other_weights_or_another_style_have_a_ledger_of_their_own(
+def test_another_style_has_a_ledger_of_its_own_and_is_not_mixed_with_the_first(
     agent: GSCo, items: list[Item], whole: Path
 ) -> None:
-    run(agent, items, ("gsco",), whole, Scope(style="paper"))
+    rows = run(agent, items, ("gsco",), whole, Scope(style="paper")) or []
     assert len(list(whole.glob("spots/gsco.*.jsonl"))) == 2
+    assert [row["system"] for row in rows] == ["gsco"]
+
+
+def test_systems_may_be_added_to_a_run(agent: GSCo, items: list[Item], whole: Path) -> None:
+    rows = run(agent, items, ("vote",), whole) or []
+    assert [row["system"] for row in rows] == ["specialist", "vote", "gsco"]
 
 
 def test_other_cases_in_one_folder_are_refused(agent: GSCo, items: list[Item], whole: Path) -> None:
