@@ -48,8 +48,7 @@ def construct_generalist(
     from gsco.generalist.tiny import FOLDER
 
     source = model or str(FOLDER)
-    form = card_of(Path(source)).get("answer_form", "letter")
-    plan = Tuning(seed=seed, answer_form="label" if form == "label" else "letter")
+    plan = Tuning(seed=seed, answer_form=card_of(Path(source)).answer_form)
     if steps is not None:
         from dataclasses import replace
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from gsco.datasets import Dataset, Record
 from gsco.errors import DataError, GeneralistError
-from gsco.generalist.card import CARD
+from gsco.generalist.card import CARD, card_of
 from gsco.generalist.embedded import encoded, load_model
 from gsco.generalist.tiny.evidence import draw_evidence
 from gsco.progress import Progress
@@ -299,6 +299,7 @@ def _write(
     card = {
         "name": name or f"{Path(source).name}-gsco",
         "answer_form": plan.answer_form,
+        "writes": card_of(Path(source)).writes,
         "base": str(source),
         "tuned_on": {found.name: found.licence or "unknown" for found in datasets},
     }

@@ -113,7 +113,7 @@ def test_tuning_gsco_tiny_lowers_its_loss_and_leaves_its_tower_alone(
     assert changed
     assert all("language_model" in name and "_proj." in name for name in changed), changed
     card = json.loads((made / "gsco.json").read_text())
-    assert card["answer_form"] == "label"
+    assert (card["answer_form"], card["writes"]) == ("label", False)
     assert card["base"] == str(FOLDER)
     assert card["tuned_on"] == {spots.name: spots.licence or "unknown"}
     generalist = EmbeddedGeneralist(made)
