@@ -32,6 +32,7 @@ from gsco.cli.options import (
     system_named,
 )
 from gsco.cli.server import DOCTOR_EXAMPLE, SERVE_EXAMPLE, doctor, serve
+from gsco.cli.writing import ASK_EXAMPLE, REPORT_EXAMPLE, ask, report
 from gsco.errors import GscoError, UsageError, unknown
 from retrieval.errors import RetrievalError
 from specialists.errors import SpecialistError
@@ -321,6 +322,8 @@ def demo(as_json: Json = False) -> None:
         print_json([d.to_dict() for d in made])
 
 
+app.command(epilog=ASK_EXAMPLE)(ask)
+app.command(epilog=REPORT_EXAMPLE)(report)
 app.command(epilog=SERVE_EXAMPLE)(serve)
 app.command(epilog=DOCTOR_EXAMPLE)(doctor)
 
