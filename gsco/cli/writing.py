@@ -27,8 +27,9 @@ def ask(
 ) -> None:
     """Answer a question about images: by choice with probabilities, or in free text.
 
-    Yes-or-no questions and those with options are answered by choice. The shipped gsco-tiny can
-    only choose; to open questions it answers with what the evidence of a task says.
+    Yes-or-no questions and those with options are answered by choice. The shipped gsco-tiny has
+    not learnt to answer questions: its choices are guesses, and to open questions it tells what the
+    evidence of a task says.
     """
     if Path(question).is_file():
         raise UsageError(
