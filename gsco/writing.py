@@ -15,8 +15,7 @@ from PIL import Image
 from gsco.case import Answer, Case, Failure, Report
 from gsco.errors import GeneralistError, UsageError
 from gsco.fusing import together
-from gsco.prompts import Prompt, Style, build_prompt, question_task, report_task
-from gsco.prompts.prompt import YES_NO
+from gsco.prompts import Prompt, Style, build_prompt, options_of, question_task, report_task
 from gsco.workspace import open_task
 from retrieval import Neighbour
 from specialists import Opinion
@@ -28,12 +27,6 @@ if TYPE_CHECKING:
 Picture = Path | str | Image.Image
 T = TypeVar("T")
 
-# Of the questions of VQA-RAD (Lau et al., Sci Data 2018) that this takes, 99 % have such an answer.
-_YES_NO = re.compile(
-    r"(is|are|was|were|do|does|did|has|have|had|can|could|will|would|should|may|might)\b"
-    r"(?!\s+you\b)(?!.*\bor\b)",
-    re.IGNORECASE | re.DOTALL,
-)
 _PARTS = re.compile(
     r"\bfindings?[\s*]*:[\s*]*(?P<findings>.*?)[\s*#]*\bimpressions?[\s*]*:[\s*]*(?P<impression>.*)",
     re.IGNORECASE | re.DOTALL,
@@ -50,11 +43,6 @@ class Evidence:
     together: Opinion | None = None
     failures: tuple[Failure, ...] = ()
     case: str = ""
-
-
-def options_of(question: str, options: Sequence[str]) -> tuple[str, ...]:
-    """Return the options given, else yes and no where the question asks for them, else none."""
-    return tuple(options) or (YES_NO if _YES_NO.match(question.strip()) else ())
 
 
 def finished(

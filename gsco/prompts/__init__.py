@@ -15,8 +15,9 @@ from PIL import Image
 
 from gsco.errors import UsageError
 from gsco.prompts.prompt import Form, Prompt, check_letters
+from gsco.prompts.question import options_of, question_task, report_task
 from gsco.prompts.text import cleaned, fill, quoted, template
-from gsco.task import Kind, Label, Task
+from gsco.task import Task
 from retrieval import Neighbour
 from specialists import Opinion
 
@@ -30,6 +31,7 @@ __all__ = [
     "Style",
     "build_prompt",
     "cleaned",
+    "options_of",
     "quoted",
     "question_task",
     "report_task",
@@ -85,38 +87,6 @@ def build_prompt(
         no_finding=task.no_finding,
     )
     return prompt if order is None else prompt.permuted(order)
-
-
-def question_task(options: Sequence[str] = (), modality: str = "unknown") -> Task:
-    """Return the task of answering a question about an image.
-
-    Args:
-        options: the possible answers; none for an open question.
-        modality: what the image is, for example `chest X-ray`.
-
-    Raises:
-        UsageError: a single option, a blank one, or one that stands twice.
-    """
-    plain = [cleaned(option).casefold() for option in options]
-    if len(plain) == 1 or "" in plain:
-        raise UsageError(
-            f"The options are {list(options)!r}. Give two or more, none of them blank, or none "
-            "for an open question."
-        )
-    for option, key in zip(options, plain, strict=True):
-        if plain.count(key) > 1:
-            raise UsageError(f"Option {option!r} is given twice. Give each answer once.")
-    return _free("vqa", "visual question answering", modality, options)
-
-
-def report_task(modality: str = "unknown") -> Task:
-    """Return the task of reporting on an image of that modality."""
-    return _free("report", "report generation", modality)
-
-
-def _free(kind: Kind, title: str, modality: str, options: Sequence[str] = ()) -> Task:
-    stem = fill("stem", task=title, modality=cleaned(modality))
-    return Task(kind, title, kind, tuple(map(Label, options)), modality, stem)
 
 
 def _answer(task: Task, form: Form) -> str:

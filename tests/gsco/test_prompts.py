@@ -6,7 +6,15 @@ import pytest
 from PIL import Image
 
 from gsco.errors import UsageError
-from gsco.prompts import Prompt, build_prompt, cleaned, question_task, quoted, report_task
+from gsco.prompts import (
+    Prompt,
+    build_prompt,
+    cleaned,
+    options_of,
+    question_task,
+    quoted,
+    report_task,
+)
 from gsco.prompts.text import fill
 from gsco.task import Label, Task
 from retrieval import Neighbour
@@ -222,6 +230,27 @@ def test_a_closed_question_shows_its_options_and_asks_for_one_of_them() -> None:
     assert asked.after == "\nQuestion: Which?\nThe response should only contain one option."
     assert asked.choices == ("left", "left lower lobe")
     assert prompt(task).choices == ("A", "B")
+
+
+@pytest.mark.parametrize(
+    ("question", "options"),
+    [
+        ("Is there a pneumothorax?", ("yes", "no")),
+        ("  are the lungs clear", ("yes", "no")),
+        ("Does the image show\na mass?", ("yes", "no")),
+        ("Is this patient male or female?", ()),
+        ("Is it\nleft or right?", ()),
+        ("Can you name the organ?", ()),
+        ("Isolated findings?", ()),
+        ("What is shown?", ()),
+        ("Where is it?", ()),
+    ],
+)
+def test_questions_for_yes_or_no_are_known_and_no_others(
+    question: str, options: tuple[str, ...]
+) -> None:
+    assert options_of(question, ()) == options
+    assert options_of(question, ["a", "b"]) == ("a", "b")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.generalist.served import ServedGeneralist
 from gsco.prompts import Prompt
 from gsco.settings import Settings
-from gsco.writing import finished, options_of
+from gsco.writing import finished
 from specialists import SpecialistError
 
 Draw = Callable[..., Image.Image]
@@ -47,27 +47,6 @@ def chooser(workspace: Path) -> GSCo:
     """An agent whose generalist can only choose."""
     small = ScriptedGeneralist(prefer, name="small", writes=False)
     return GSCo.open(workspace, generalist=small, settings=Settings())
-
-
-@pytest.mark.parametrize(
-    ("question", "options"),
-    [
-        ("Is there a pneumothorax?", ("yes", "no")),
-        ("  are the lungs clear", ("yes", "no")),
-        ("Does the image show\na mass?", ("yes", "no")),
-        ("Is this patient male or female?", ()),
-        ("Is it\nleft or right?", ()),
-        ("Can you name the organ?", ()),
-        ("Isolated findings?", ()),
-        ("What is shown?", ()),
-        ("Where is it?", ()),
-    ],
-)
-def test_questions_for_yes_or_no_are_known_and_no_others(
-    question: str, options: tuple[str, ...]
-) -> None:
-    assert options_of(question, ()) == options
-    assert options_of(question, ["a", "b"]) == ("a", "b")
 
 
 def test_a_closed_question_gets_a_probability_an_option_averaged_over_orders(
