@@ -124,7 +124,8 @@ def construct(
     """Train specialists, calibrate, index the cases, fit the fusion; goes on after a kill.
 
     With TASK `generalist`: train one from nothing (`--recipe tiny`), or tune a vision-language
-    model (`--recipe lora --generalist MODEL`) on the tasks that folders of `--data` are named for.
+    model (`--recipe lora --generalist MODEL`) on the tasks that folders of `--data` are named for
+    and on the questions and reports of every `qa.csv` there.
     """
     from gsco import show
     from gsco.construct import DEFAULT_BACKBONES, Plan
