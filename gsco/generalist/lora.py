@@ -210,7 +210,10 @@ def _paired(pair: Pair, draw: random.Random, form: Form) -> Sample:
     image = decode(pair.image)
     if pair.question is None:
         return Sample(build_prompt(report_task(), images=[image]), pair.answer)
-    return _asked(image, pair.question, pair.answer, "unknown", draw, form)
+    said = pair.answer.casefold().rstrip(".")
+    options = options_of(pair.question) if said in YES_NO else ()
+    task = question_task(options)
+    return _asked(task, image, pair.question, said if options else pair.answer, draw, form)
 
 
 def _bootstrapped(
@@ -219,32 +222,27 @@ def _bootstrapped(
     """Return a question about one label, answered from the label that is known."""
     about = label if draw.random() < 0.5 else draw.choice([t for t in task.texts if t != label])
     question = f"Is this {task.modality} labelled {about}?"
+    closed = question_task(YES_NO, task.modality)
     answer = "yes" if about == label else "no"
-    return _asked(record.open(), question, answer, task.modality, draw, form)
+    return _asked(closed, record.open(), question, answer, draw, form)
 
 
 def _asked(
-    image: Image.Image, question: str, answer: str, modality: str, draw: random.Random, form: Form
+    task: Task, image: Image.Image, question: str, answer: str, draw: random.Random, form: Form
 ) -> Sample:
-    """Return a question that is answered by choice where `GSCo.ask` would have it so."""
-    said = answer.casefold().rstrip(".")
-    options = options_of(question) if said in YES_NO else ()
-    prompt = build_prompt(
-        question_task(options, modality),
-        images=[image],
-        question=question,
-        answer_form=form,
-        order=draw.sample(range(len(options)), len(options)),
-    )
+    """Return a question, its options in random order, with the answer as it may be said."""
+    order = draw.sample(range(len(task.texts)), len(task.texts))
+    prompt = build_prompt(task, images=[image], question=question, answer_form=form, order=order)
     named = dict(zip(prompt.answers, prompt.choices, strict=True))
-    return Sample(prompt, named.get(said, answer))
+    return Sample(prompt, named.get(answer, answer))
 
 
 def _description(task: Task, record: Record, label: str) -> Sample:
     """Return a sample of free text, made from what is known of the image."""
-    open_ = replace(task, kind="vqa", labels=())
     prompt = build_prompt(
-        open_, images=[record.open()], question=f"Describe this {task.modality} in one sentence."
+        question_task(modality=task.modality),
+        images=[record.open()],
+        question=f"Describe this {task.modality} in one sentence.",
     )
     return Sample(prompt, f"This {task.modality} is labelled: {label}.")
 
