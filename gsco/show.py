@@ -59,8 +59,9 @@ def _probabilities(of: Mapping[str, float]) -> None:
 
 
 def piece(text: str) -> None:
-    """Print a piece of a text that is being written."""
-    console.out(text, end="", highlight=False)
+    """Print a piece of a text that is being written; nothing in it steers the terminal."""
+    shown = "".join(c for c in text if c.isprintable() or c in "\n\t")
+    console.out(shown, end="", highlight=False)
 
 
 def ending(made: Answer | Report) -> None:

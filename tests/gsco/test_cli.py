@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fake_server import serving
 
-from gsco import cli
+from gsco import cli, show
 from gsco.case import SYSTEMS
 
 COMMANDS = (
@@ -161,6 +161,11 @@ def test_a_question_and_a_report_are_streamed_from_a_server(
         assert json.loads(capsys.readouterr().out)["text"] == "The lungs are clear."
         said = server.requests[-1]["messages"][-1]["content"][0]["text"]
     assert said.endswith('- "Dull. Very dull."\n')
+
+
+def test_what_a_model_writes_cannot_steer_the_terminal(capsys: Printed) -> None:
+    show.piece("clear\x1b[2J\x07.\nEnd [bold]")
+    assert capsys.readouterr().out == "clear[2J.\nEnd [bold]"
 
 
 def test_gsco_tiny_reports_what_the_evidence_says(
