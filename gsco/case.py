@@ -144,6 +144,8 @@ class Answer:
     """SHA-256 of the prompt's text, without pixels; None where no prompt asked the question."""
     composed: bool = False
     """Whether the text was put together from a diagnosis, because the generalist cannot write."""
+    caution: str | None = None
+    """Why the answer may be worth little, in a sentence; None if nothing says so."""
     failures: tuple[Failure, ...] = ()
     """Parts of the evidence that did not deliver."""
     notice: str = NOTICE

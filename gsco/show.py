@@ -69,6 +69,8 @@ def ending(made: Answer | Report) -> None:
     console.print()
     if isinstance(made, Answer):
         _probabilities(made.probabilities)
+        if made.caution:
+            console.print(f"  [yellow]caution:[/] {escape(made.caution)}")
     for failure in made.failures:
         console.print(f"  [red]{escape(failure.part)}:[/] {escape(failure.reason)}")
     console.print(f"  generalist {escape(made.model)}. [dim]{NOTICE}[/]\n")

@@ -97,7 +97,13 @@ def ask(
     else:
         text, probabilities = (yield from _written(generalist, prompt)), {}
     return Answer(
-        question, text, probabilities, generalist.name, prompt.hash, failures=evidence.failures
+        question,
+        text,
+        probabilities,
+        generalist.name,
+        prompt.hash,
+        caution=None if generalist.writes else _guess(generalist.name),
+        failures=evidence.failures,
     )
 
 
@@ -179,6 +185,13 @@ def _none_of(options: Sequence[str], said: str, name: str) -> str:
     return (
         f"{name!r} said {said[:40]!r}, which is none of {list(options)!r}. Ask again, or examine "
         "the server with `gsco doctor URL`."
+    )
+
+
+def _guess(name: str) -> str:
+    return (
+        f"{name} is too small to write, and what it chooses may be a guess: ask a larger "
+        "generalist before you build on it."
     )
 
 

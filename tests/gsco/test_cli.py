@@ -133,13 +133,14 @@ def test_a_question_with_options_is_answered_by_choice(
     made = json.loads(capsys.readouterr().out)
     assert set(made) == {
         *("version", "question", "text", "probabilities", "model", "prompt_hash", "composed"),
-        *("failures", "notice"),
+        *("caution", "failures", "notice"),
     }
     assert made["question"] == "Which tint?"
     assert set(made["probabilities"]) == {"red", "blue"}
     assert run(monkeypatch, *words, *options) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"{made['text']}\n    {made['text']} ")
+    assert "caution: gsco-tiny is too small to write" in out
     assert "generalist gsco-tiny. Research software" in out
 
 

@@ -111,7 +111,16 @@ def test_who_cannot_write_answers_an_open_question_by_the_evidence_and_says_so(
     diagnosed = chooser.diagnose(Case(images=(image,), task="spots"))
     assert diagnosed.explanation in made.text
     assert made.prompt_hash is None
-    assert not chooser.ask([image], "Is there a red spot?", task="spots").composed
+    assert made.caution is None
+
+
+def test_who_cannot_write_still_chooses_and_warns_that_it_may_guess(
+    chooser: GSCo, asked: GSCo, draw: Draw
+) -> None:
+    made = chooser.ask([draw((), 1)], "Is there a red spot?", task="spots")
+    assert (made.text, made.composed) == ("yes", False)
+    assert "may be a guess" in str(made.caution)
+    assert asked.ask([draw((), 1)], "Is there a red spot?").caution is None
 
 
 def test_answers_and_reports_are_json_with_a_version_and_the_notice(
