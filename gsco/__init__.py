@@ -14,16 +14,18 @@ os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")
 
 if TYPE_CHECKING:
     from gsco.agent import GSCo
-    from gsco.case import Case, Diagnosis, Reading
+    from gsco.case import Answer, Case, Diagnosis, Reading, Report
 
 __version__ = "0.1.0"
-__all__ = ["Case", "Diagnosis", "GSCo", "Reading", "__version__"]
+__all__ = ["Answer", "Case", "Diagnosis", "GSCo", "Reading", "Report", "__version__"]
 
 _HOMES = {
     "GSCo": "gsco.agent",
+    "Answer": "gsco.case",
     "Case": "gsco.case",
     "Diagnosis": "gsco.case",
     "Reading": "gsco.case",
+    "Report": "gsco.case",
 }
 
 

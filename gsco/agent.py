@@ -3,18 +3,19 @@
     agent = GSCo.open("workspace")
     diagnosis = agent.diagnose(Case(images=["scan.png"], task="pneumonia-cxr"))
 
-`diagnose`, `adiagnose`, `diagnose_many` and `stream` run one and the same graph.
+`diagnose`, `adiagnose`, `diagnose_many` and `stream` run one and the same graph; `ask` and `report`
+put what it found into words.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from gsco import workflow
-from gsco.case import SYSTEMS, Case, Diagnosis, System
+from gsco.case import SYSTEMS, Answer, Case, Diagnosis, Report, System
 from gsco.conclude import diagnosis_of, provenance_of, unreadable
 from gsco.errors import UsageError, WorkspaceError, unknown
 from gsco.settings import Settings, load_settings
@@ -26,6 +27,7 @@ from specialists import SpecialistError
 if TYPE_CHECKING:
     from gsco.generalist import Generalist
     from gsco.prompts import Style
+    from gsco.writing import Picture
 
 BATCH = 64
 
@@ -226,6 +228,79 @@ class GSCo:
                 made = self._batch([cases[i] for i in part], system, replace(tools, pictures=[]))
                 out |= dict(zip(part, made, strict=True))
         return [out[number] for number in range(len(cases))]
+
+    def ask(
+        self,
+        images: "Picture | Sequence[Picture]",
+        question: str,
+        *,
+        options: Sequence[str] = (),
+        task: str | None = None,
+    ) -> Answer:
+        """Answer a question about the images of one case.
+
+        A closed question is one with options, or one that asks for yes or no: it gets the chosen
+        option and a probability for each, averaged over option orders. An open question is written.
+
+        Args:
+            images: files or RGB images, in order.
+            question: in the user's words.
+            options: the possible answers.
+            task: whose specialists and similar cases the generalist is shown; where it cannot
+                write, they answer an open question.
+
+        Raises:
+            UsageError: no question, no image, options that cannot be told apart, an unknown task,
+            or an open question without a task to a generalist that cannot write.
+            GeneralistError: it cannot be reached, or said nothing that is an answer.
+            SpecialistError: an image cannot be read.
+        """
+        from gsco.writing import finished
+
+        return finished(self.ask_stream(images, question, options=options, task=task))
+
+    def ask_stream(
+        self,
+        images: "Picture | Sequence[Picture]",
+        question: str,
+        *,
+        options: Sequence[str] = (),
+        task: str | None = None,
+    ) -> Generator[str, None, Answer]:
+        """Answer a question piece by piece; what the generator returns is the whole Answer."""
+        from gsco.writing import ask
+
+        return ask(self, images, question, options, task)
+
+    def report(
+        self, case: Case, *, drafts: Sequence[str] = (), style: "Style" = "calibrated"
+    ) -> Report:
+        """Write findings and impression of a case.
+
+        The generalist is shown the images, the specialists' opinions, the similar cases and the
+        drafts; where it cannot write, the text is composed from a diagnosis, and no draft is read.
+
+        Args:
+            case: images and task.
+            drafts: reports of the images by others, such as a report model.
+            style: of the prompt, as in `diagnose`.
+
+        Raises:
+            UsageError: no image, an empty draft, or an unknown task.
+            GeneralistError: it cannot be reached, or wrote nothing.
+            SpecialistError: an image cannot be read.
+        """
+        from gsco.writing import finished
+
+        return finished(self.report_stream(case, drafts=drafts, style=style))
+
+    def report_stream(
+        self, case: Case, *, drafts: Sequence[str] = (), style: "Style" = "calibrated"
+    ) -> Generator[str, None, Report]:
+        """Write a report piece by piece; what the generator returns is the whole Report."""
+        from gsco.writing import report
+
+        return report(self, case, drafts, style)
 
     def _batch(self, cases: list[Case], system: System, tools: Tools) -> list[Diagnosis]:
         prints, readable, broken = [], [], {}

@@ -1,6 +1,7 @@
 """The values that walk through gsco: a Case comes in, a Reading is made, a Diagnosis goes out.
 
-A Case never holds labels. `Opinion` (specialists) and `Neighbour` (retrieval) belong to the leaves.
+Where words are asked for, an Answer or a Report goes out. A Case never holds labels. `Opinion`
+(specialists) and `Neighbour` (retrieval) belong to the leaves.
 """
 
 from collections.abc import Mapping
@@ -29,7 +30,7 @@ System = Literal[
 
 SYSTEMS: tuple[System, ...] = get_args(System)
 
-DIAGNOSIS_VERSION = 1
+DIAGNOSIS_VERSION = ANSWER_VERSION = REPORT_VERSION = 1
 NOTICE = "Research software, not a medical device: never use it to decide about a patient."
 
 
@@ -126,3 +127,57 @@ class Diagnosis:
         """Return JSON-ready data; `version` changes when a key changes its meaning."""
         neighbours = [neighbour._asdict() for neighbour in self.neighbours]
         return {"version": DIAGNOSIS_VERSION, **asdict(self), "neighbours": neighbours}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was said to a question about an image."""
+
+    question: str
+    text: str
+    """The chosen option, or what was written."""
+    probabilities: Mapping[str, float]
+    """Option to probability, summing to 1; empty for an open question, or if none was given."""
+    model: str
+    """Name of the generalist."""
+    prompt_hash: str | None
+    """SHA-256 of the prompt's text, without pixels; None where no prompt asked the question."""
+    composed: bool = False
+    """Whether the text was put together from a diagnosis, because the generalist cannot write."""
+    caution: str | None = None
+    """Why the answer may be worth little, in a sentence; None if nothing says so."""
+    failures: tuple[Failure, ...] = ()
+    """Parts of the evidence that did not deliver."""
+    notice: str = NOTICE
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-ready data; `version` changes when a key changes its meaning."""
+        return {"version": ANSWER_VERSION, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Findings and impression of a case in words."""
+
+    case: str
+    """The caller's id, or the content hash of the first image."""
+    task: str
+    text: str
+    """All that was written."""
+    findings: str | None
+    """Its part after `Findings:`; None where it has no such part."""
+    impression: str | None
+    """Its part after `Impression:`; None where it has no such part."""
+    model: str
+    """Name of the generalist."""
+    prompt_hash: str | None
+    """SHA-256 of the prompt's text, without pixels; None where no prompt asked for a report."""
+    composed: bool = False
+    """Whether the text was put together from a diagnosis, because the generalist cannot write."""
+    failures: tuple[Failure, ...] = ()
+    """Parts of the evidence that did not deliver or were not read."""
+    notice: str = NOTICE
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-ready data; `version` changes when a key changes its meaning."""
+        return {"version": REPORT_VERSION, **asdict(self)}

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from gsco.case import NOTICE, Diagnosis
+from gsco.case import NOTICE, Answer, Diagnosis, Report
 from gsco.progress import Progress as Told
 
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ def diagnosis(made: Diagnosis, title: str = "") -> None:
     answer = made.answer if isinstance(made.answer, str) else ", ".join(made.answer or ("none",))
     console.print(f"[bold]{escape(title or made.case[:16])}[/]  {made.task}, {made.system}")
     console.print(f"  answer: [bold]{escape(answer)}[/]")
-    for label, p in sorted(made.probabilities.items(), key=lambda pair: -pair[1]):
-        console.print(f"    {escape(label):<32} {p:6.1%} {'█' * round(p * 24)}")
+    _probabilities(made.probabilities)
     if made.prediction_set is not None:
         kept = ", ".join(made.prediction_set) or "(empty)"
         console.print(f"  cannot be excluded at {made.coverage:.0%}: {escape(kept)}")
@@ -52,6 +51,29 @@ def diagnosis(made: Diagnosis, title: str = "") -> None:
         console.print(f"  [red]{escape(failure.part)}:[/] {escape(failure.reason)}")
     total = sum(made.seconds.values())
     console.print(f"  {total:.2f} s. [dim]{NOTICE}[/]\n")
+
+
+def _probabilities(of: Mapping[str, float]) -> None:
+    for label, p in sorted(of.items(), key=lambda pair: -pair[1]):
+        console.print(f"    {escape(label):<32} {p:6.1%} {'█' * round(p * 24)}")
+
+
+def piece(text: str) -> None:
+    """Print a piece of a text that is being written; nothing in it steers the terminal."""
+    shown = "".join(c for c in text if c.isprintable() or c in "\n\t")
+    console.out(shown, end="", highlight=False)
+
+
+def ending(made: Answer | Report) -> None:
+    """Print what belongs below a text whose pieces are there: probabilities, what failed."""
+    console.print()
+    if isinstance(made, Answer):
+        _probabilities(made.probabilities)
+        if made.caution:
+            console.print(f"  [yellow]caution:[/] {escape(made.caution)}")
+    for failure in made.failures:
+        console.print(f"  [red]{escape(failure.part)}:[/] {escape(failure.reason)}")
+    console.print(f"  generalist {escape(made.model)}. [dim]{NOTICE}[/]\n")
 
 
 def rows(found: "Sequence[Row]") -> None:

@@ -33,6 +33,7 @@ from gsco.cli.options import (
     system_named,
 )
 from gsco.cli.server import DOCTOR_EXAMPLE, SERVE_EXAMPLE, doctor, serve
+from gsco.cli.writing import ASK_EXAMPLE, REPORT_EXAMPLE, ask, report
 from gsco.errors import GscoError, UsageError, unknown
 from retrieval.errors import RetrievalError
 from specialists.errors import SpecialistError
@@ -125,7 +126,8 @@ def construct(
     """Train specialists, calibrate, index the cases, fit the fusion; goes on after a kill.
 
     With TASK `generalist`: train one from nothing (`--recipe tiny`), or tune a vision-language
-    model (`--recipe lora --generalist MODEL`) on the tasks that folders of `--data` are named for.
+    model (`--recipe lora --generalist MODEL`) on the tasks that folders of `--data` are named for
+    and on the questions and reports of every `qa.csv` there.
     """
     from gsco import show
     from gsco.construct import DEFAULT_BACKBONES, Plan
@@ -323,6 +325,8 @@ def demo(as_json: Json = False) -> None:
         print_json([d.to_dict() for d in made])
 
 
+app.command(epilog=ASK_EXAMPLE)(ask)
+app.command(epilog=REPORT_EXAMPLE)(report)
 app.command(epilog=SERVE_EXAMPLE)(serve)
 app.command(epilog=DOCTOR_EXAMPLE)(doctor)
 

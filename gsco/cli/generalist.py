@@ -1,13 +1,13 @@
 """`gsco construct generalist`: train gsco-tiny, or tune a vision-language model."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gsco.errors import DataError, UsageError, unknown
 from gsco.progress import Progress, Say
 
 if TYPE_CHECKING:
-    from gsco.datasets import Dataset
+    from gsco.datasets import Dataset, PairSet
 
 RECIPES = ("tiny", "lora")
 NAME = "generalist"
@@ -48,30 +48,41 @@ def construct_generalist(
     from gsco.generalist.tiny import FOLDER
 
     source = model or str(FOLDER)
-    form = card_of(Path(source)).get("answer_form", "letter")
-    plan = Tuning(seed=seed, answer_form="label" if form == "label" else "letter")
+    plan = Tuning(seed=seed, answer_form=card_of(Path(source)).answer_form)
     if steps is not None:
         from dataclasses import replace
 
         plan = replace(plan, steps=steps)
-    return tune(source, sets_under(data), out, plan, progress=progress)
+    found = material_under(data)
+    return tune(source, found.datasets, out, plan, pairs=found.pairs, progress=progress)
 
 
-def sets_under(folder: Path) -> "list[Dataset]":
-    """Return the data sets in a folder whose folders are named like task cards.
+class Material(NamedTuple):
+    """What a generalist can be tuned on."""
+
+    datasets: "list[Dataset]"
+    pairs: "list[PairSet]"
+
+
+def material_under(folder: Path) -> Material:
+    """Return what a folder and those in it hold: those named like task cards, and each qa.csv.
 
     Raises:
-        DataError: there is none.
+        DataError: there is nothing, or it cannot be read.
     """
-    from gsco.datasets import read_dataset
+    from gsco.datasets import read_dataset, read_pairs
+    from gsco.datasets.pairs import FILE
     from gsco.task import builtin_tasks
 
     if not folder.is_dir():
         raise DataError(f"There is no folder {str(folder)!r}.")
     named = sorted(one for one in folder.iterdir() if one.name in builtin_tasks())
-    if not named:
+    asked = sorted(file.parent for where in (FILE, f"*/{FILE}") for file in folder.glob(where))
+    if not named and not asked:
         raise DataError(
-            f"{str(folder)!r} holds no folder named like a task ({', '.join(builtin_tasks())}). "
-            "Name one folder for each task, or call `gsco.generalist.lora.tune` with data sets."
+            f"{str(folder)!r} holds no folder named like a task ({', '.join(builtin_tasks())}), "
+            f"and none with a {FILE}. Name one folder for each task, or call "
+            "`gsco.generalist.lora.tune` with data sets."
         )
-    return [read_dataset(one, builtin_tasks()[one.name]) for one in named]
+    datasets = [read_dataset(one, builtin_tasks()[one.name]) for one in named]
+    return Material(datasets, [read_pairs(one) for one in asked])

@@ -49,7 +49,7 @@ def read_dataset(
         task=task,
         records=kept.records,
         fingerprint=_fingerprint(kept.records, digests, found.content),
-        licence=_licence(folder.parent if folder.is_file() else folder),
+        licence=licence_of(folder.parent if folder.is_file() else folder),
         notes=(*found.notes, *divided.notes, *kept.notes, *scarce),
         columns=(label_column, split_column),
     )
@@ -132,7 +132,7 @@ def _fingerprint(records: Sequence[Record], digests: dict[str, str], content: by
     return summary.hexdigest()
 
 
-def _licence(folder: Path) -> str | None:
+def licence_of(folder: Path) -> str | None:
     """Return the rest of the line `Licence: ...` of SOURCE.md."""
     file = folder / "SOURCE.md"
     if not file.is_file():

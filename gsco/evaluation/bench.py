@@ -162,9 +162,9 @@ def _answer(
             chunk = asked[start : start + CHUNK]
             ledger.add(_answers(agent, item.task, system, chunk, labels, scope.style))
             progress(step, done + start + len(chunk), len(mine))
-    named = {system: ledger.path.name for system, ledger in ledgers.items()}
-    former = _former(folder, next(iter(ledgers.values())))
-    write_text(folder / "set.json", _about(agent, item, {**former, **named}, scope))
+    named = _former(folder, next(iter(ledgers.values())))
+    named |= {system: ledger.path.name for system, ledger in ledgers.items()}
+    write_text(folder / "set.json", _about(agent, item, named, scope))
 
 
 def _former(folder: Path, ledger: Ledger) -> dict[str, str]:

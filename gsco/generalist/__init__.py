@@ -21,6 +21,8 @@ class Generalist(Protocol):
     """Name of the model, as records show it."""
     answer_form: Form
     """The form of answer that suits it: small models cannot bind letters to labels."""
+    writes: bool
+    """Whether it can write free text: small models can only choose."""
 
     @property
     def identity(self) -> str:

@@ -1,14 +1,40 @@
 """The card of a generalist: a small file in its folder with its name and how to ask it."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
+from gsco.errors import GeneralistError
+from gsco.prompts import Form
+
 CARD = "gsco.json"
-"""Holds `name` and the `answer_form` that suits the model; may be missing."""
+"""May be missing, and may hold more than is read here."""
 
 
-def card_of(folder: Path) -> dict[str, str]:
-    """Return the card in a model's folder; empty if there is none, or no such folder."""
+@dataclass(frozen=True)
+class Card:
+    """What a folder says of its model."""
+
+    name: str = ""
+    answer_form: Form = "letter"
+    writes: bool = True
+    """Whether it can write free text; a small model can only choose."""
+
+
+def card_of(folder: Path) -> Card:
+    """Return the card in a model's folder; the defaults if there is none, or no such folder.
+
+    Raises:
+        GeneralistError: the card is no JSON object.
+    """
     path = folder / CARD
-    card: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return card
+    if not path.is_file():
+        return Card()
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        name, form, writes = found.get("name"), found.get("answer_form"), found.get("writes")
+    except (ValueError, AttributeError) as error:
+        raise GeneralistError(
+            f"The card {CARD!r} in {folder.name!r} cannot be read ({error}). Mend or remove it."
+        ) from error
+    return Card(str(name or ""), "label" if form == "label" else "letter", writes is not False)

@@ -48,10 +48,10 @@ class EmbeddedGeneralist:
             GeneralistError: nothing can be loaded from there.
         """
         card = card_of(Path(source))
-        self.name = name or card.get("name") or Path(source).name
+        self.name = name or card.name or Path(source).name
         self._source = source
-        form = answer_form or card.get("answer_form") or "letter"
-        self.answer_form: Form = "label" if form == "label" else "letter"
+        self.answer_form: Form = answer_form or card.answer_form
+        self.writes = card.writes
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._model, self._processor = load_model(source, self._device)
         self._tokenizer = self._processor.tokenizer

@@ -6,11 +6,14 @@
 The language part gets adapters (Hu et al., ICLR 2022), the vision tower and its projector stay.
 Samples are the prompts that the model will meet: plain, with opinions, with neighbours, with both,
 in either style, the options in random order, the evidence of varied and stated reliability and
-often wrong, so that it learns to weigh it against the image; and one in eight asks for a
-description, whose answer is made from modality and label. Killed at any moment and called again,
-it goes on. Several GPUs work where `accelerate launch` starts it.
+often wrong, so that it learns to weigh it against the image. One in eight asks in words, and its
+answer is made from modality and label: a description, or whether a label holds (bootstrapping that
+the diagnosis guides). Questions and reports that people answered and wrote are handed in as pairs.
+Killed at any moment and called again, it goes on. Several GPUs work where `accelerate launch`
+starts it.
 """
 
+import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -19,19 +22,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from gsco.datasets import Dataset, Record
+from gsco.datasets import Dataset, Pair, PairSet, Record
 from gsco.errors import DataError, GeneralistError
-from gsco.generalist.card import CARD
+from gsco.generalist.card import CARD, card_of
 from gsco.generalist.embedded import encoded, load_model
 from gsco.generalist.tiny.evidence import draw_evidence
 from gsco.progress import Progress
-from gsco.prompts import Form, Prompt, Style, build_prompt
+from gsco.prompts import Form, Prompt, Style, build_prompt, options_of, question_task, report_task
+from gsco.prompts.prompt import YES_NO
 from gsco.task import Task
 
 LANGUAGE = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 """The linear layers that get adapters, as transformers names them in all its image-text models."""
+IN_WORDS = 1 / 8
+"""The share of a task's samples that ask in words."""
+PAIRED = 1 / 4
+"""The share of the samples that are pairs, where there are pairs and data sets."""
 _STYLES: tuple[Style, ...] = ("paper", "calibrated")
 
 
@@ -65,6 +74,7 @@ def tune(
     out: Path,
     plan: Plan = Plan(),
     *,
+    pairs: Sequence[PairSet] = (),
     name: str = "",
     progress: Progress = lambda step, done, total: None,
 ) -> Path:
@@ -75,6 +85,7 @@ def tune(
         datasets: single-label data sets with a training part.
         out: folder of the checkpoint, the adapter and the merged model.
         plan: how.
+        pairs: questions with answers, and reports.
         name: how records will call the model; the source's name with `-gsco` if empty.
         progress: told after every step.
 
@@ -82,7 +93,7 @@ def tune(
         The folder of the merged model, which `gsco serve` and `--generalist` take.
 
     Raises:
-        DataError: no training cases, or a task whose labels are not single.
+        DataError: nothing to learn from, no training cases, or labels that are not single.
         GeneralistError: no such model, one without the layers to adapt, or a diverged loss.
     """
     try:
@@ -92,6 +103,9 @@ def tune(
             'Tuning needs PEFT and accelerate. Run `pip install "gsco[train]"`.'
         ) from error
     tasks = [(found.task, found.split("train")) for found in datasets]
+    asked = [pair for found in pairs for pair in found.pairs]
+    if not tasks and not asked:
+        raise DataError("There are no data sets and no pairs. Give one or the other.")
     for task, records in tasks:
         if task.kind != "single" or not records:
             raise DataError(
@@ -111,7 +125,7 @@ def tune(
         adapted.enable_input_require_grads()
     learning = [p for p in adapted.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=plan.rate, weight_decay=0.0)
-    key = _key(source, datasets, plan)
+    key = _key(source, datasets, pairs, plan)
     done = _restore(out, key, adapted, optimizer)
     network, optimizer = accelerator.prepare(adapted, optimizer)
     network.train()
@@ -119,7 +133,7 @@ def tune(
         # Each step and device has a seed of its own, so that a run can go on anywhere.
         draw = random.Random(f"{plan.seed} {step} {accelerator.process_index}")
         torch.manual_seed(draw.getrandbits(32))
-        samples = [draw_sample(tasks, draw, plan.answer_form) for _ in range(plan.batch)]
+        samples = [draw_sample(tasks, draw, plan.answer_form, asked) for _ in range(plan.batch)]
         for group in optimizer.param_groups:
             group["lr"] = plan.rate * _schedule(step, plan.steps)
         loss = answer_loss(network, processor, samples)
@@ -134,7 +148,7 @@ def tune(
             _store(out, key, step + 1, adapted, optimizer)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        _write(adapted, processor, out, plan, datasets, source, name)
+        _write(adapted, processor, out, plan, [*datasets, *pairs], source, name)
     return out / "model"
 
 
@@ -155,15 +169,22 @@ def _adapted(model: Any, plan: Plan, source: Path | str) -> Any:
 
 
 def draw_sample(
-    tasks: Sequence[tuple[Task, Sequence[Record]]], draw: random.Random, form: Form
+    tasks: Sequence[tuple[Task, Sequence[Record]]],
+    draw: random.Random,
+    form: Form,
+    pairs: Sequence[Pair] = (),
 ) -> Sample:
     """Return a random sample: each task, then each of its labels, with the same chance."""
+    if pairs and (not tasks or draw.random() < PAIRED):
+        return _paired(draw.choice(pairs), draw, form)
     task, records = draw.choice(tasks)
     labels = sorted({record.labels[0] for record in records})
     label = draw.choice(labels)
     record = draw.choice([r for r in records if r.labels[0] == label])
-    if draw.random() < 1 / 8:
-        return _description(task, record, label)
+    if draw.random() < IN_WORDS:
+        if draw.random() < 0.5:
+            return _description(task, record, label)
+        return _bootstrapped(task, record, label, draw, form)
     moed, rad = draw.choice(((False, False), (True, False), (False, True), (True, True)))
     # One time in ten all of it speaks for another label, so that only the image can tell.
     spoken = draw.choice(task.texts) if draw.random() < 0.1 else label
@@ -182,11 +203,46 @@ def draw_sample(
     return Sample(prompt, named[label])
 
 
+def _paired(pair: Pair, draw: random.Random, form: Form) -> Sample:
+    """Return what people asked and answered, the way that `GSCo.ask` and `GSCo.report` ask."""
+    from specialists.images import decode
+
+    image = decode(pair.image)
+    if pair.question is None:
+        return Sample(build_prompt(report_task(), images=[image]), pair.answer)
+    said = pair.answer.casefold().rstrip(".")
+    options = options_of(pair.question) if said in YES_NO else ()
+    task = question_task(options)
+    return _asked(task, image, pair.question, said if options else pair.answer, draw, form)
+
+
+def _bootstrapped(
+    task: Task, record: Record, label: str, draw: random.Random, form: Form
+) -> Sample:
+    """Return a question about one label, answered from the label that is known."""
+    about = label if draw.random() < 0.5 else draw.choice([t for t in task.texts if t != label])
+    question = f"Is this {task.modality} labelled {about}?"
+    closed = question_task(YES_NO, task.modality)
+    answer = "yes" if about == label else "no"
+    return _asked(closed, record.open(), question, answer, draw, form)
+
+
+def _asked(
+    task: Task, image: Image.Image, question: str, answer: str, draw: random.Random, form: Form
+) -> Sample:
+    """Return a question, its options in random order, with the answer as it may be said."""
+    order = draw.sample(range(len(task.texts)), len(task.texts))
+    prompt = build_prompt(task, images=[image], question=question, answer_form=form, order=order)
+    named = dict(zip(prompt.answers, prompt.choices, strict=True))
+    return Sample(prompt, named.get(answer, answer))
+
+
 def _description(task: Task, record: Record, label: str) -> Sample:
     """Return a sample of free text, made from what is known of the image."""
-    open_ = replace(task, kind="vqa", labels=())
     prompt = build_prompt(
-        open_, images=[record.open()], question=f"Describe this {task.modality} in one sentence."
+        question_task(modality=task.modality),
+        images=[record.open()],
+        question=f"Describe this {task.modality} in one sentence.",
     )
     return Sample(prompt, f"This {task.modality} is labelled: {label}.")
 
@@ -242,10 +298,19 @@ def _schedule(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / max(1, steps // 20)) * (1 + cos(pi * step / steps)) / 2
 
 
-def _key(source: Path | str, datasets: Sequence[Dataset], plan: Plan) -> str:
+def _key(
+    source: Path | str, datasets: Sequence[Dataset], pairs: Sequence[PairSet], plan: Plan
+) -> str:
     """Return what a checkpoint must agree with; how often one is written does not matter."""
     prints = sorted(found.fingerprint for found in datasets)
+    prints += sorted(map(_fingerprint, pairs))
     return json.dumps([str(source), prints, asdict(replace(plan, every=0))], sort_keys=True)
+
+
+def _fingerprint(found: PairSet) -> str:
+    """Return a hash that changes with the pairs, and not with the place of their folder."""
+    said = [(pair.image.name, pair.question, pair.answer) for pair in found.pairs]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 def _store(out: Path, key: str, step: int, model: Any, optimizer: Any) -> None:
@@ -282,7 +347,7 @@ def _write(
     processor: Any,
     out: Path,
     plan: Plan,
-    datasets: Sequence[Dataset],
+    learnt: Sequence[Dataset | PairSet],
     source: Path | str,
     name: str,
 ) -> None:
@@ -299,7 +364,8 @@ def _write(
     card = {
         "name": name or f"{Path(source).name}-gsco",
         "answer_form": plan.answer_form,
+        "writes": card_of(Path(source)).writes,
         "base": str(source),
-        "tuned_on": {found.name: found.licence or "unknown" for found in datasets},
+        "tuned_on": {found.name: found.licence or "unknown" for found in learnt},
     }
     (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")

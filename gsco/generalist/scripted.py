@@ -21,10 +21,12 @@ class ScriptedGeneralist:
         text: Sequence[str] = ("As ", "scripted."),
         name: str = "scripted",
         answer_form: Form = "letter",
+        writes: bool = True,
     ) -> None:
         """Take the function, and the pieces that `write` streams."""
         self.name = self.identity = name
         self.answer_form = answer_form
+        self.writes = writes
         self.asked: list[Prompt] = []
         self._script = script
         self._text = tuple(text)

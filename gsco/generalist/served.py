@@ -53,6 +53,7 @@ def connect(
     model: str = "",
     api_key: str = "",
     answer_form: Form | None = None,
+    writes: bool | None = None,
     timeout: float = 120.0,
     at_once: int = AT_ONCE,
 ) -> "ServedGeneralist":
@@ -63,6 +64,7 @@ def connect(
         model: its name on the servers; the one that they offer if empty.
         api_key: if the servers want one.
         answer_form: what suits the model; `label` for gsco-tiny, else `letter`, if None.
+        writes: whether it can write free text; all but gsco-tiny can, if None.
         timeout: seconds that one request may take.
         at_once: requests in flight at one server.
 
@@ -76,6 +78,7 @@ def connect(
         model=model,
         api_key=api_key,
         answer_form=answer_form,
+        writes=writes,
         timeout=timeout,
         at_once=at_once,
     )
@@ -97,6 +100,7 @@ class ServedGeneralist:
         model: str = "",
         api_key: str = "",
         answer_form: Form | None = None,
+        writes: bool | None = None,
         timeout: float = 120.0,
         at_once: int = AT_ONCE,
         patience: float = PATIENCE,
@@ -105,6 +109,8 @@ class ServedGeneralist:
         self.name = model
         self.answer_form: Form = answer_form or "letter"
         self._form = answer_form
+        self.writes = True if writes is None else writes
+        self._writes = writes
         # One loop of our own keeps the connections, whatever loop or thread a caller lives in.
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, daemon=True)
@@ -219,8 +225,9 @@ class ServedGeneralist:
                 f"No server offers the model {self.name!r}. "
                 f"Offered: {', '.join(sorted(set(offered)))}. Set `generalist_model` to one."
             )
-        if self._form is None and "gsco-tiny" in self.name:
-            self.answer_form = "label"
+        if "gsco-tiny" in self.name:
+            self.answer_form = self._form or "label"
+            self.writes = bool(self._writes)
         pairs = zip(self._pool.endpoints, found, strict=True)
         answering = [(endpoint, names) for endpoint, names in pairs if names]
         proofs = await asyncio.gather(*(self._admits(*pair) for pair in answering))

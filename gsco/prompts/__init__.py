@@ -4,8 +4,8 @@ Seven slots: role, task, modality, options, the neighbours' diagnoses (RAD), the
 diagnoses (MoED) and the form of the answer. What is shared by many cases comes first and the image
 last but for the question, so that a server's prefix cache works. The texts lie beside this file.
 
-Whatever comes from a label, a specialist or a neighbour is inserted as a quoted string on one line:
-it stays data, whatever it says.
+Whatever comes from a label, an option, a draft report, a specialist or a neighbour is inserted as a
+quoted string on one line: it stays data, whatever it says.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from PIL import Image
 
 from gsco.errors import UsageError
 from gsco.prompts.prompt import Form, Prompt, check_letters
+from gsco.prompts.question import options_of, question_task, report_task
 from gsco.prompts.text import cleaned, fill, quoted, template
 from gsco.task import Task
 from retrieval import Neighbour
@@ -24,7 +25,17 @@ Style = Literal["paper", "calibrated"]
 SHOWN = 3
 """How many labels of one specialist the calibrated style shows."""
 
-__all__ = ["Form", "Prompt", "Style", "build_prompt", "cleaned", "quoted"]
+__all__ = [
+    "Form",
+    "Prompt",
+    "Style",
+    "build_prompt",
+    "cleaned",
+    "options_of",
+    "quoted",
+    "question_task",
+    "report_task",
+]
 
 
 def build_prompt(
@@ -34,6 +45,7 @@ def build_prompt(
     opinions: Sequence[Opinion] = (),
     neighbours: Sequence[Neighbour] = (),
     together: Opinion | None = None,
+    drafts: Sequence[str] = (),
     question: str | None = None,
     style: Style = "calibrated",
     answer_form: Form = "letter",
@@ -48,6 +60,7 @@ def build_prompt(
         neighbours: the similar cases (RAD), nearest first; none leaves the slot out.
         together: what opinions and neighbours come to by the weights that validation taught; the
             published style, which passes labels only, leaves it out.
+        drafts: reports that others have written of the images; none leaves the slot out.
         question: the user's words; the options stay those of the task.
         style: `paper` passes labels only; `calibrated` adds probabilities, each specialist's
             reliability and the similarities.
@@ -65,7 +78,7 @@ def build_prompt(
         role=template("role"),
         stem=cleaned(task.stem),
         options=labels,
-        evidence=_evidence(opinions, neighbours, together, style),
+        evidence=_evidence(opinions, neighbours, together, drafts, style),
         images=tuple(images),
         question=fill("question", question=cleaned(question)) if question else "",
         answer=_answer(task, answer_form),
@@ -89,9 +102,10 @@ def _evidence(
     opinions: Sequence[Opinion],
     neighbours: Sequence[Neighbour],
     together: Opinion | None,
+    drafts: Sequence[str],
     style: Style,
 ) -> tuple[str, ...]:
-    if not opinions and not neighbours:
+    if not opinions and not neighbours and not drafts:
         return ()
     if style == "paper":
         rad = _joined([label for neighbour in neighbours for label in neighbour.labels])
@@ -107,6 +121,9 @@ def _evidence(
         parts += (fill(f"specialists_{style}", specialists=moed),)
     if together and style == "calibrated":
         parts += (fill("together", **_said(together)),)
+    if drafts:
+        lines = "\n".join(fill("draft", draft=quoted(draft)) for draft in drafts)
+        parts += (fill(f"drafts_{style}", drafts=lines),)
     return parts
 
 

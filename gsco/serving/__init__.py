@@ -57,7 +57,7 @@ class Service:
     def offered(self) -> str:
         """The name under which the model is offered."""
         folder = Path(self.model)
-        own = card_of(folder).get("name", folder.resolve().name) if folder.is_dir() else ""
+        own = card_of(folder).name or folder.resolve().name if folder.is_dir() else ""
         return self.name or own or str(self.model)
 
 

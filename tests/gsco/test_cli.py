@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from fake_server import serving
 
-from gsco import cli
+from gsco import cli, show
 from gsco.case import SYSTEMS
 
 COMMANDS = (
@@ -17,6 +18,8 @@ COMMANDS = (
     ("tasks",),
     ("specialists",),
     ("demo",),
+    ("ask",),
+    ("report",),
     ("index", "info"),
     ("index", "build"),
     ("index", "add"),
@@ -126,6 +129,61 @@ def test_a_diagnosis_is_shown_to_people(
         assert words in out
 
 
+def test_a_question_with_options_is_answered_by_choice(
+    workspace: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    words = ("ask", data / "test-00.png", data / "test-01.png", "Which tint?", "-w", workspace)
+    options = ("--option", "red", "--option", "blue")
+    assert run(monkeypatch, *words, *options, "--json") == 0
+    made = json.loads(capsys.readouterr().out)
+    assert set(made) == {
+        *("version", "question", "text", "probabilities", "model", "prompt_hash", "composed"),
+        *("caution", "failures", "notice"),
+    }
+    assert made["question"] == "Which tint?"
+    assert set(made["probabilities"]) == {"red", "blue"}
+    assert run(monkeypatch, *words, *options) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{made['text']}\n    {made['text']} ")
+    assert "caution: gsco-tiny is too small to write" in out
+    assert "generalist gsco-tiny. Research software" in out
+
+
+def test_a_question_and_a_report_are_streamed_from_a_server(
+    workspace: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Printed,
+) -> None:
+    draft = tmp_path / "draft.txt"
+    draft.write_text("Dull.\n\nVery dull.")
+    with serving() as server:
+        where = ("-t", "spots", "-w", workspace, "--generalist", server.url)
+        image = data / "test-00.png"
+        assert run(monkeypatch, "ask", image, "What is shown?", *where) == 0
+        assert capsys.readouterr().out.startswith("The lungs are clear.\n  generalist tiny-vlm.")
+        assert run(monkeypatch, "report", image, "--draft", draft, *where, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["text"] == "The lungs are clear."
+        said = server.requests[-1]["messages"][-1]["content"][0]["text"]
+    assert said.endswith('- "Dull. Very dull."\n')
+
+
+def test_what_a_model_writes_cannot_steer_the_terminal(capsys: Printed) -> None:
+    show.piece("clear\x1b[2J\x07.\nEnd [bold]")
+    assert capsys.readouterr().out == "clear[2J.\nEnd [bold]"
+
+
+def test_gsco_tiny_reports_what_the_evidence_says(
+    workspace: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    words = ("report", data / "test-00.png", "-t", "spots", "-w", workspace)
+    assert run(monkeypatch, *words) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.startswith("The answer is ")
+    assert "Composed from the evidence, not written by a model. generalist gsco-tiny." in out
+
+
 @pytest.mark.slow
 def test_an_evaluation_is_a_list_of_rows(
     workspace: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
@@ -230,6 +288,13 @@ def test_the_index_is_described_and_changed(
             "'none.toml' cannot be read",
         ),
         ("specialists -t spot -w {w}", "Did you mean 'spots'"),
+        ("ask {image} {image} -w {w}", "is a file. Put the question there"),
+        ("ask {image} Why? -w {w}", "can only choose, and the question is open"),
+        ("ask {image} Which? -w {w} --option a --option a", "Option 'a' is given twice"),
+        ("ask none.png Why? -w {w}", "Cannot read image 'none.png'"),
+        ("report {image} -t spots -w {w} --draft none.txt", "Draft 'none.txt' cannot be read"),
+        ("report {image} -t spots -w {w} --draft {image}", "Give a file of UTF-8 text"),
+        ("report {image} -t spots -w {w} --style papr", "Did you mean 'paper'"),
         ("index info -t spot -w {w}", "Did you mean 'spots'"),
         ("index remove train-00.png -t spots -w nowhere", "is not a workspace"),
     ],

@@ -41,7 +41,7 @@ def export(model: Any, tokenizer: "PreTrainedTokenizerFast", folder: Path) -> Pa
     whole.generation_config.eos_token_id = text.eos_token_id
     whole.half().save_pretrained(folder)
     name_as_vllm(folder)
-    card = json.dumps({"name": NAME, "answer_form": "label"})
+    card = json.dumps({"name": NAME, "answer_form": "label", "writes": False})
     (folder / CARD).write_text(card + "\n", encoding="utf-8")
     make_processor(tokenizer, architecture.SIZE, architecture.PATCH).save_pretrained(folder)
     return folder

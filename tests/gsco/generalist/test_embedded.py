@@ -52,6 +52,7 @@ def test_probabilities_of_all_labels_sum_to_one(name: str, form: Form) -> None:
     assert sum(reading.probabilities.values()) == pytest.approx(1, abs=1e-5)
     assert reading.answer == max(task.texts, key=lambda text: reading.probabilities[text])
     assert reading.model == "gsco-tiny"
+    assert not tiny().writes
 
 
 def test_an_image_in_several_option_orders_is_looked_at_once_and_read_the_same() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from gsco.cli import main
-from gsco.datasets import Dataset, read_dataset
+from gsco.cli.generalist import material_under
+from gsco.datasets import Dataset, PairSet, read_dataset, read_pairs
 from gsco.errors import DataError, GeneralistError
 from gsco.generalist.embedded import EmbeddedGeneralist, load_model
 from gsco.generalist.lora import Plan, answer_loss, draw_sample, tune
 from gsco.generalist.tiny import FOLDER
 from gsco.generalist.tiny.tokens import IMAGE, PAD
-from gsco.prompts import build_prompt
+from gsco.prompts import Form, build_prompt
 from specialists import torchvision_cure
 
 QUICK = Plan(rank=8, steps=6, batch=4, rate=3e-3, answer_form="label", every=2)
@@ -84,11 +86,11 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def loss_on(source: Path, spots: Dataset) -> float:
+def loss_on(source: Path, spots: Dataset, form: Form = "label") -> float:
     """Return the loss on fixed samples."""
     model, processor = load_model(source, "cpu")
     draw = random.Random(99)
-    samples = [draw_sample([(TASK, spots.split("train"))], draw, "label") for _ in range(24)]
+    samples = [draw_sample([(TASK, spots.split("train"))], draw, form) for _ in range(24)]
     model.requires_grad_(False)
     with torch.no_grad():
         return float(answer_loss(model, processor, samples))
@@ -113,7 +115,7 @@ def test_tuning_gsco_tiny_lowers_its_loss_and_leaves_its_tower_alone(
     assert changed
     assert all("language_model" in name and "_proj." in name for name in changed), changed
     card = json.loads((made / "gsco.json").read_text())
-    assert card["answer_form"] == "label"
+    assert (card["answer_form"], card["writes"]) == ("label", False)
     assert card["base"] == str(FOLDER)
     assert card["tuned_on"] == {spots.name: spots.licence or "unknown"}
     generalist = EmbeddedGeneralist(made)
@@ -128,11 +130,11 @@ def test_tuning_gsco_tiny_lowers_its_loss_and_leaves_its_tower_alone(
 def test_another_architecture_is_tuned_by_the_same_flags(
     qwen: Path, spots: Dataset, tmp_path: Path
 ) -> None:
-    before = loss_on(qwen, spots)
+    before = loss_on(qwen, spots, "letter")
     plan = Plan(rank=8, steps=30, batch=4, rate=2e-2, answer_form="letter")
     made = tune(qwen, [spots], tmp_path, plan, name="mine")
     # Random embeddings stay frozen: there is little to gain, but it is gained.
-    assert loss_on(made, spots) < before - 0.1
+    assert loss_on(made, spots, "letter") < before - 0.1
     generalist = EmbeddedGeneralist(made)
     assert (generalist.name, generalist.answer_form) == ("mine", "letter")
     (reading,) = generalist.read([build_prompt(TASK, images=[spots.split("test")[0].open()])])
@@ -186,9 +188,9 @@ def test_samples_hold_every_variant_and_their_answers_are_allowed(spots: Dataset
     draw = random.Random(0)
     tasks = [(TASK, spots.split("train"))]
     samples = [draw_sample(tasks, draw, "letter") for _ in range(200)]
-    asked = [s for s in samples if s.prompt.options]
+    asked = [s for s in samples if s.prompt.kind == "single"]
     described = [s for s in samples if not s.prompt.options]
-    assert 10 < len(described) < 45
+    assert 10 < len(samples) - len(asked) < 45
     assert all(s.answer in s.prompt.choices for s in asked)
     assert {s.answer for s in asked} == {"A", "B"}
     kinds = {("Specialist" in s.prompt.before, "imilar cases" in s.prompt.before) for s in asked}
@@ -197,6 +199,79 @@ def test_samples_hold_every_variant_and_their_answers_are_allowed(spots: Dataset
         "This drawing is labelled: red spot.",
         "This drawing is labelled: blue spot.",
     }
+
+
+def test_whether_a_label_holds_is_asked_and_answered_from_the_label(spots: Dataset) -> None:
+    draw = random.Random(1)
+    tasks = [(TASK, spots.split("train"))]
+    samples = [draw_sample(tasks, draw, "label") for _ in range(300)]
+    closed = [s for s in samples if s.prompt.kind == "vqa" and s.prompt.options]
+    said: dict[tuple[str, str], set[bool]] = {}
+    for sample in closed:
+        assert sample.prompt.question.startswith("Question: Is this drawing labelled ")
+        (image,) = sample.prompt.images
+        red, _, blue = (sum(image.getchannel(c).get_flattened_data()) for c in "RGB")
+        seen = "red spot" if red > blue else "blue spot"
+        right = (seen in sample.prompt.question) == (sample.answer == "yes")
+        said.setdefault((sample.answer, sample.prompt.answers[0]), set()).add(right)
+    assert said == {(a, b): {True} for a in ("yes", "no") for b in ("yes", "no")}
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Path:
+    """Write a folder with two drawn images, three questions and a report."""
+    folder = tmp_path / "data" / "talk"
+    folder.mkdir(parents=True)
+    Image.radial_gradient("L").save(folder / "a.png")
+    Image.linear_gradient("L").save(folder / "b.png")
+    rows = (
+        "file,question,answer,answer_type,image_split",
+        "a.png,Is it round?,Yes.,CLOSED,train",
+        "a.png,Any squares?,no,CLOSED,train",
+        "a.png,What is it?,a disc,OPEN,train",
+        "a.png,,Findings: A disc. Impression: Round.,REPORT,train",
+        "b.png,Is it round?,no,CLOSED,test",
+    )
+    (folder / "qa.csv").write_text("\n".join(rows))
+    (folder / "SOURCE.md").write_text("- Licence: CC0 1.0\n")
+    return folder
+
+
+def test_pairs_are_asked_as_they_will_be(talk: Path, spots: Dataset) -> None:
+    pairs, draw = read_pairs(talk).pairs, random.Random(0)
+    samples = [draw_sample([], draw, "letter", pairs) for _ in range(60)]
+    told = {(s.prompt.question, s.prompt.kind, s.prompt.answers, s.answer) for s in samples}
+    assert told == {
+        ("Question: Is it round?", "vqa", ("yes", "no"), "A"),
+        ("Question: Is it round?", "vqa", ("no", "yes"), "B"),
+        ("Question: Any squares?", "vqa", (), "no"),
+        ("Question: What is it?", "vqa", (), "a disc"),
+        ("", "report", (), "Findings: A disc. Impression: Round."),
+    }
+    tasks = [(TASK, spots.split("train"))]
+    mixed = [draw_sample(tasks, draw, "letter", pairs) for _ in range(200)]
+    assert 25 < sum(s.prompt.images[0].size == (256, 256) for s in mixed) < 75
+
+
+def test_what_was_learnt_from_pairs_is_on_the_card_and_other_pairs_start_anew(
+    talk: Path, tmp_path: Path
+) -> None:
+    told: list[int] = []
+    plan = Plan(rank=2, steps=1, batch=4, answer_form="label", every=1)
+
+    def note(step: str, done: int, total: int) -> None:
+        told.append(done)
+
+    def learn(found: PairSet) -> Path:
+        return tune(FOLDER, [], tmp_path / "out", plan, pairs=[found], progress=note)
+
+    card = json.loads((learn(read_pairs(talk)) / "gsco.json").read_text())
+    assert card["tuned_on"] == {"talk": "CC0 1.0"}
+    moved = read_pairs(Path(shutil.move(talk, tmp_path / "talk")))
+    learn(moved)
+    assert told == [1]
+    learn(replace(moved, pairs=moved.pairs[1:2] * 2))
+    assert told == [1, 1]
 
 
 # Any: a stand-in for a model.
@@ -210,6 +285,8 @@ def test_what_cannot_be_tuned_is_refused_with_a_reason(
         tune(FOLDER, [several], tmp_path, QUICK)
     with pytest.raises(GeneralistError, match="No generalist can be loaded"):
         tune(tmp_path, [spots], tmp_path, QUICK)
+    with pytest.raises(DataError, match="no data sets and no pairs"):
+        tune(FOLDER, [], tmp_path, QUICK)
 
     def foreign(source: Path, device: str) -> tuple[Any, Any]:
         return torch.nn.Sequential(torch.nn.Linear(2, 2)), None
@@ -219,9 +296,16 @@ def test_what_cannot_be_tuned_is_refused_with_a_reason(
         tune("org/odd", [spots], tmp_path, QUICK)
 
 
+def test_folders_with_questions_are_found_beside_those_named_like_tasks(talk: Path) -> None:
+    for folder in (talk.parent, talk):
+        found = material_under(folder)
+        assert found.datasets == []
+        assert [(one.name, len(one.pairs)) for one in found.pairs] == [("talk", 4)]
+
+
 @pytest.mark.slow
-def test_the_command_tunes_on_folders_named_like_tasks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_command_tunes_on_folders_named_like_tasks_and_on_questions(
+    talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for label in ("normal", "pneumonia"):
         for split in ("train", "val", "test"):
@@ -239,6 +323,8 @@ def test_the_command_tunes_on_folders_named_like_tasks(
     model = Path(json.loads(capsys.readouterr().out)["model"])
     assert model == tmp_path / "w" / "generalist" / "model"
     assert EmbeddedGeneralist(model).answer_form == "label"
+    card = json.loads((model / "gsco.json").read_text())
+    assert card["tuned_on"] == {"pneumonia-cxr": "unknown", "talk": "CC0 1.0"}
 
 
 @pytest.mark.parametrize(

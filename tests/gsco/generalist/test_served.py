@@ -153,3 +153,19 @@ def test_the_form_of_answer_follows_the_name_of_the_model_unless_it_is_given() -
         assert generalist.answer_form == "letter"
     with ServedGeneralist([DEAD], model="gsco-tiny", answer_form="letter") as generalist:
         assert generalist.answer_form == "letter"
+
+
+@pytest.mark.parametrize(
+    ("model", "told", "writes"),
+    [
+        ("tiny-vlm", None, True),
+        ("gsco-tiny", None, False),
+        ("tiny-vlm", False, False),
+        ("gsco-tiny", True, True),
+    ],
+)
+def test_a_server_writes_unless_it_is_gsco_tiny_or_is_told_otherwise(
+    model: str, told: bool | None, writes: bool
+) -> None:
+    with serving(model=model) as server, connect([server.url], writes=told) as generalist:
+        assert generalist.writes is writes

@@ -1,0 +1,231 @@
+"""Free text: a question comes in and an Answer goes out; a case with drafts, and a Report.
+
+A closed question is read under the constraint of its options, an open one is written. Where the
+generalist is too small to write, the text is composed from the evidence and says so.
+"""
+
+import re
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from PIL import Image
+
+from gsco.case import Answer, Case, Failure, Report
+from gsco.errors import GeneralistError, UsageError
+from gsco.fusing import together
+from gsco.prompts import Prompt, Style, build_prompt, options_of, question_task, report_task
+from gsco.workspace import open_task
+from retrieval import Neighbour
+from specialists import Opinion
+
+if TYPE_CHECKING:
+    from gsco.agent import GSCo
+    from gsco.generalist import Generalist
+
+Picture = Path | str | Image.Image
+T = TypeVar("T")
+
+_PARTS = re.compile(
+    r"\bfindings?[\s*]*:[\s*]*(?P<findings>.*?)[\s*#]*\bimpressions?[\s*]*:[\s*]*(?P<impression>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What stands in the prompt beside the images."""
+
+    modality: str = "unknown"
+    opinions: tuple[Opinion, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
+    together: Opinion | None = None
+    failures: tuple[Failure, ...] = ()
+    case: str = ""
+
+
+def finished(
+    stream: Generator[str, None, T], told: Callable[[str], None] = lambda piece: None
+) -> T:
+    """Exhaust a stream, hand on each piece, and return what it ends with."""
+    while True:
+        try:
+            told(next(stream))
+        except StopIteration as end:
+            made: T = end.value
+            return made
+
+
+def ask(
+    agent: "GSCo",
+    images: Picture | Sequence[Picture],
+    question: str,
+    options: Sequence[str],
+    task: str | None,
+) -> Generator[str, None, Answer]:
+    """Stream the text of an answer, and return the Answer; see `GSCo.ask`."""
+    if not question.strip():
+        raise UsageError(f"The question is {question!r}. Write what you want to know.")
+    choices = options_of(question, options)
+    # What cannot be right is said before anything is loaded.
+    question_task(choices)
+    pictures = _opened(images)
+    if task is not None:
+        open_task(agent.workspace, task)
+    generalist = agent.generalist
+    if not choices and not generalist.writes:
+        return (yield from _composed_answer(agent, pictures, question, task))
+    evidence = Evidence() if task is None else _evidence(agent, Case(pictures, task))
+    prompt = build_prompt(
+        question_task(choices, evidence.modality),
+        images=pictures,
+        opinions=evidence.opinions,
+        neighbours=evidence.neighbours,
+        together=evidence.together,
+        question=question,
+        answer_form=generalist.answer_form,
+    )
+    if choices:
+        (reading,) = generalist.read([prompt], agent.settings.permutations)
+        if reading.answer is None:
+            raise GeneralistError(
+                reading.failure or _none_of(choices, reading.raw, generalist.name)
+            )
+        text, probabilities = reading.answer, reading.probabilities
+        yield text
+    else:
+        text, probabilities = (yield from _written(generalist, prompt)), {}
+    return Answer(
+        question,
+        text,
+        probabilities,
+        generalist.name,
+        prompt.hash,
+        caution=None if generalist.writes else _guess(generalist.name),
+        failures=evidence.failures,
+    )
+
+
+def report(
+    agent: "GSCo", case: Case, drafts: Sequence[str], style: Style
+) -> Generator[str, None, Report]:
+    """Stream the text of a report, and return the Report; see `GSCo.report`."""
+    for number, draft in enumerate(drafts, 1):
+        if not draft.strip():
+            raise UsageError(f"Draft {number} is {draft!r}. Give its text, or leave it out.")
+    open_task(agent.workspace, case.task)
+    pictures = _opened(case.images)
+    case = replace(case, images=pictures)
+    generalist = agent.generalist
+    if not generalist.writes:
+        return (yield from _composed_report(agent, case, drafts))
+    evidence = _evidence(agent, case)
+    prompt = build_prompt(
+        report_task(evidence.modality),
+        images=pictures,
+        opinions=evidence.opinions,
+        neighbours=evidence.neighbours,
+        together=evidence.together,
+        drafts=drafts,
+        question=case.question,
+        style=style,
+    )
+    text = yield from _written(generalist, prompt)
+    parts = _PARTS.search(text)
+    return Report(
+        case=evidence.case,
+        task=case.task,
+        text=text,
+        findings=(parts["findings"] or None) if parts else None,
+        impression=(parts["impression"] or None) if parts else None,
+        model=generalist.name,
+        prompt_hash=prompt.hash,
+        failures=evidence.failures,
+    )
+
+
+def _opened(images: Picture | Sequence[Picture]) -> tuple[Image.Image, ...]:
+    from specialists.images import decode
+
+    several = [images] if isinstance(images, Path | str | Image.Image) else images
+    if not several:
+        raise UsageError("There is no image. Give one or more of one case.")
+    return tuple(map(decode, several))
+
+
+def _evidence(agent: "GSCo", case: Case) -> Evidence:
+    """Gather what the specialists and the similar cases say; the generalist is not asked."""
+    made, tools = agent.diagnose(case, "stack"), agent.tools(case.task)
+    opinions = {opinion.specialist: opinion for opinion in made.opinions}
+    whole = together(tools.fusion, opinions, made.neighbours)
+    modality = tools.task.modality
+    return Evidence(modality, made.opinions, made.neighbours, whole, made.failures, made.case)
+
+
+def _written(generalist: "Generalist", prompt: Prompt) -> Generator[str, None, str]:
+    """Stream what the generalist writes, and return the whole.
+
+    Raises:
+        GeneralistError: nothing came, or no server answers.
+    """
+    pieces = []
+    for piece in generalist.write(prompt):
+        pieces.append(piece)
+        yield piece
+    if text := "".join(pieces).strip():
+        return text
+    raise GeneralistError(
+        f"{generalist.name!r} wrote nothing. Ask in other words or with options, and see the log "
+        "of the server if there is one."
+    )
+
+
+def _none_of(options: Sequence[str], said: str, name: str) -> str:
+    return (
+        f"{name!r} said {said[:40]!r}, which is none of {list(options)!r}. Ask again, or examine "
+        "the server with `gsco doctor URL`."
+    )
+
+
+def _guess(name: str) -> str:
+    return (
+        f"{name} is too small to write, and what it chooses may be a guess: ask a larger "
+        "generalist before you build on it."
+    )
+
+
+def _composed_answer(
+    agent: "GSCo", images: tuple[Image.Image, ...], question: str, task: str | None
+) -> Generator[str, None, Answer]:
+    name = agent.generalist.name
+    if task is None:
+        raise UsageError(
+            f"{name!r} can only choose, and the question is open. Give the answers to choose from "
+            "as options (`--option A --option B`), a task whose evidence answers (`--task`), or a "
+            "generalist that writes (`--generalist`)."
+        )
+    made = agent.diagnose(Case(images, task))
+    text = f"{name} cannot write an answer; this is what task {task} says. {made.explanation}"
+    yield text
+    return Answer(question, text, {}, name, None, composed=True, failures=made.failures)
+
+
+def _composed_report(
+    agent: "GSCo", case: Case, drafts: Sequence[str]
+) -> Generator[str, None, Report]:
+    name = agent.generalist.name
+    made = agent.diagnose(case)
+    unread = Failure("drafts", f"{name} cannot write, so no draft was read.")
+    yield made.explanation
+    return Report(
+        case=made.case,
+        task=case.task,
+        text=made.explanation,
+        findings=None,
+        impression=None,
+        model=name,
+        prompt_hash=None,
+        composed=True,
+        failures=(*made.failures, *([unread] if drafts else [])),
+    )
