@@ -99,7 +99,7 @@ def _reliability(voices: dict[str, Floats], targets: NDArray[np.int64]) -> "Figu
         used = [n for n in range(8) if (number == n).sum() >= 5]
         points = [(stated[number == n].mean(), correct[number == n].mean()) for n in used]
         axes.plot(*zip(*points, strict=True), marker="o", label=name) if points else None
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="lower right")
     return figure
 
 
@@ -115,7 +115,7 @@ def _roc(voices: dict[str, Floats], targets: NDArray[np.int64]) -> "Figure":
         wrong, right, _ = roc_curve(truth, score)
         axes.plot(wrong, right, label=name)
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="lower right")
     return figure
 
 

@@ -154,8 +154,8 @@ def _answer(
     mine = records[part - 1 :: parts]
     ledgers = {s: Ledger(folder, s, _key(agent, item, s, scope.style)) for s in systems}
     for system, ledger in ledgers.items():
-        known = ledger.answers()
-        asked = [r for r in mine if r.id not in known or (scope.retry and known[r.id].has_failed)]
+        known = ledger.known()
+        asked = [r for r in mine if r.id not in known or (scope.retry and known[r.id])]
         step, done = f"{item.name} {system}", len(mine) - len(asked)
         progress(step, done, len(mine))
         for start in range(0, len(asked), CHUNK):
@@ -291,12 +291,10 @@ class Stored:
         """The task's labels in order."""
         return list(self.about["labels"])
 
-    def answers(self, system: str) -> list[Answer] | None:
+    def answers(self, system: str) -> Answers | None:
         """Return a system's answers in the order of the cases; None while some are missing."""
-        known = self.ledgers[system].answers()
-        if not set(self.cases) <= known.keys():
-            return None
-        return [known[case] for case in self.cases]
+        multi = self.targets.ndim == 2
+        return arrays(self.ledgers[system].lines(), self.cases, self.labels, multi)
 
 
 def sets_of(out: Path) -> list[Stored]:
@@ -370,7 +368,7 @@ def _rows(stored: Stored) -> list[dict[str, Any]] | None:
         answers = stored.answers(system)
         if answers is None:
             return None
-        said[system] = arrays(answers, stored.labels, stored.targets.ndim == 2)
+        said[system] = answers
     baseline = said.get(BASELINE)
     rows = []
     for name, shown in said.items():
@@ -405,8 +403,7 @@ def verify(out: Path) -> list[str]:
     problems = []
     for stored in sets_of(out):
         for system, ledger in stored.ledgers.items():
-            known = ledger.answers()
-            missing = [case for case in stored.cases if case not in known]
+            missing = set(stored.cases) - ledger.known().keys()
             if missing:
                 problems.append(
                     f"{stored.about['name']} {system}: {len(missing)} of {len(stored.cases)} cases "
@@ -446,8 +443,8 @@ def _gather(stored: Stored, source: Path, folder: Path) -> None:
         write_text(there, text)
     for system, ledger in stored.ledgers.items():
         target = Ledger(folder, system, ledger.key)
-        known = target.answers()
-        target.add([a for case, a in ledger.answers().items() if known.get(case) != a])
+        known = target.known()
+        target.add([a for a in ledger.lines() if known.get(a.case) in (None, True)])
 
 
 def compare(one: Path, other: Path) -> list[dict[str, Any]]:
@@ -469,14 +466,14 @@ def compare(one: Path, other: Path) -> list[dict[str, Any]]:
 def _compared(name: str, system: str, one: Stored, other: Stored) -> list[dict[str, Any]]:
     if one.labels != other.labels:
         raise DataError(f"The runs have other labels of {name!r}. They cannot be compared.")
-    first, second = one.ledgers[system].answers(), other.ledgers[system].answers()
-    rows = [i for i, c in enumerate(one.cases) if c in first and c in second]
-    if not rows:
-        return []
+    ours, theirs = one.ledgers[system], other.ledgers[system]
+    both = ours.known().keys() & theirs.known().keys()
+    rows = [i for i, case in enumerate(one.cases) if case in both]
     cases, targets = [one.cases[i] for i in rows], one.targets[rows]
-    multi = targets.ndim == 2
-    said = arrays([first[c] for c in cases], one.labels, multi)
-    before = arrays([second[c] for c in cases], one.labels, multi)
+    said = arrays(ours.lines(), cases, one.labels, targets.ndim == 2)
+    before = arrays(theirs.lines(), cases, one.labels, targets.ndim == 2)
+    if not rows or said is None or before is None:
+        return []
     draws = resamples([one.groups[i] for i in rows], RESAMPLED, one.about["seed"])
     row = measure(one.about["task"], system, said, targets, one.labels, draws, before)
     gain = row.balanced_accuracy_gain

@@ -77,8 +77,10 @@ def evaluate(
             ]
             said += agent.diagnose_many(cases, system, style=style)
             progress(system, len(said), len(records))
-        kept = [Answer.of(made, made.case, card.texts, 0.0) for made in said]
-        answers[system] = arrays(kept, card.texts, targets.ndim == 2)
+        kept = (Answer.of(d, r.id, card.texts, 0.0) for d, r in zip(said, records, strict=True))
+        ids = [record.id for record in records]
+        if (found := arrays(kept, ids, card.texts, targets.ndim == 2)) is not None:
+            answers[system] = found
     baseline = answers.get("specialist")
     return [
         measure(

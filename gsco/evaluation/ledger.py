@@ -8,7 +8,7 @@ most half a line, which is cut off. A case that stands twice counts as it stands
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -84,15 +84,16 @@ class Ledger:
             raise DataError(f"Ledger {path.name!r} says that it is {found.path.name!r}. {_AGAIN}")
         return found
 
-    def answers(self) -> dict[str, Answer]:
-        """Return case to answer.
+    def known(self) -> dict[str, bool]:
+        """Return case to whether it has failed."""
+        return {answer.case: answer.has_failed for answer in self.lines()}
+
+    def lines(self) -> Iterator[Answer]:
+        """Read answer after answer; of those of one case the last counts.
 
         Raises:
             DataError: a line that is not the last cannot be read.
         """
-        return {answer.case: answer for answer in self._lines()}
-
-    def _lines(self) -> Iterator[Answer]:
         if not self.path.is_file():
             return
         with self.path.open("rb") as file:
@@ -130,22 +131,39 @@ class Ledger:
                     raise
 
 
-def arrays(answers: Sequence[Answer], labels: Sequence[str], multi: bool) -> Answers:
-    """Return stored answers as the arrays that are measured."""
-    empty = [float("nan")] * len(labels)
-    shown = np.array([a.probabilities or empty for a in answers], dtype=np.float64)
-    if multi:
-        chosen = np.nan_to_num(shown, nan=0.0) > 0.5
-    else:
-        chosen = np.array(
-            [labels.index(a.answer) if isinstance(a.answer, str) else -1 for a in answers]
-        )
-    return Answers(
-        chosen=chosen.astype(np.int64),
-        probabilities=shown,
-        sets=[None if a.kept is None else tuple(a.kept) for a in answers],
-        review=np.array([a.review for a in answers]),
-    )
+def arrays(
+    answers: Iterable[Answer], cases: Sequence[str], labels: Sequence[str], multi: bool
+) -> Answers | None:
+    """Return answers as the arrays that are measured; None if a case has none.
+
+    Args:
+        answers: in any order; the last one of a case counts, other cases are left out.
+        cases: ids in the order of the arrays.
+        labels: the task's, in order.
+        multi: whether several labels may hold.
+    """
+    places = {case: place for place, case in enumerate(cases)}
+    numbers = {text: number for number, text in enumerate(labels)}
+    shown = np.full((len(cases), len(labels)), np.nan)
+    chosen = np.full(len(cases), -1, dtype=np.int64)
+    sets: list[tuple[str, ...] | None] = [None] * len(cases)
+    review = np.zeros(len(cases), dtype=np.bool_)
+    missing = set(cases)
+    # A hundred thousand cases share a few sets.
+    same: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for answer in answers:
+        if (place := places.get(answer.case)) is None:
+            continue
+        missing.discard(answer.case)
+        shown[place] = answer.probabilities or np.nan
+        chosen[place] = numbers.get(answer.answer, -1) if isinstance(answer.answer, str) else -1
+        kept = None if answer.kept is None else tuple(answer.kept)
+        sets[place] = None if kept is None else same.setdefault(kept, kept)
+        review[place] = answer.review
+    if missing:
+        return None
+    held = (np.nan_to_num(shown, nan=0.0) > 0.5).astype(np.int64)
+    return Answers(held if multi else chosen, shown, sets, review)
 
 
 _AGAIN = "Delete the file: the next run makes it anew."

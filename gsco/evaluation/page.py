@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from gsco.case import NOTICE
 from gsco.evaluation.bench import Stored, right, sets_of
-from gsco.evaluation.ledger import Answer, arrays
 from gsco.evaluation.metrics import Answers, risk_coverage
 from gsco.workspace import write_text
 
@@ -74,11 +73,14 @@ def write(out: Path, rows: Rows) -> Path:
 
 def _section(stored: Stored, rows: Rows) -> Section:
     mine = [row for row in rows if row["set"] == stored.about["name"]]
-    answers = {row["system"]: stored.answers(row["system"]) or [] for row in mine}
     multi = stored.targets.ndim == 2
-    said = {name: arrays(found, stored.labels, multi) for name, found in answers.items()}
+    answers = {row["system"]: stored.answers(row["system"]) for row in mine}
+    said = {name: found for name, found in answers.items() if found is not None}
     best = max(mine, key=lambda row: row["balanced_accuracy"])["system"]
-    costs = {name: float(np.median([a.seconds for a in found])) for name, found in answers.items()}
+    costs = {
+        name: float(np.median([answer.seconds for answer in stored.ledgers[name].lines()]))
+        for name in said
+    }
     pictures = [_reliability(said, stored), _cost(mine, costs)]
     if not multi:
         pictures += [_risks(said, stored), _confusion(best, said[best], stored)]
@@ -87,14 +89,12 @@ def _section(stored: Stored, rows: Rows) -> Section:
         n=len(stored.cases),
         rows=mine,
         pictures=pictures,
-        disputed=_disputed(stored, answers, said),
+        disputed=_disputed(stored, said),
         costs=costs,
     )
 
 
-def _disputed(
-    stored: Stored, answers: Mapping[str, list[Answer]], said: Mapping[str, Answers]
-) -> list[Mapping[str, Any]]:
+def _disputed(stored: Stored, said: Mapping[str, Answers]) -> list[Mapping[str, Any]]:
     """Return the cases that about half of the systems tell rightly."""
     told = np.array([right(found, stored.targets) for found in said.values()])
     shares = told.mean(axis=0)
@@ -103,25 +103,19 @@ def _disputed(
     return [
         {
             "case": stored.cases[i],
-            "truth": _truth(stored, i),
-            "said": {name: _words(found[i].answer) for name, found in answers.items()},
+            "truth": _words(stored.targets[i], stored.labels),
+            "said": {name: _words(found.chosen[i], stored.labels) for name, found in said.items()},
         }
         for i in chosen
     ]
 
 
-def _truth(stored: Stored, number: int) -> str:
-    row = stored.targets[number]
-    if stored.targets.ndim == 1:
-        return stored.labels[int(row)]
-    held = (text for text, holds in zip(stored.labels, row, strict=True) if holds)
-    return ", ".join(held) or "none"
-
-
-def _words(answer: str | list[str] | None) -> str:
-    if isinstance(answer, list):
-        return ", ".join(answer) or "none"
-    return answer or "no answer"
+def _words(answer: NDArray[np.int64], labels: Sequence[str]) -> str:
+    """Say a class number, or zeros and ones of a multi-label task."""
+    if answer.ndim:
+        held = (text for text, holds in zip(labels, answer, strict=True) if holds)
+        return ", ".join(held) or "none"
+    return labels[int(answer)] if answer >= 0 else "no answer"
 
 
 def _share(value: float | None) -> str:
@@ -185,7 +179,7 @@ def _reliability(said: Mapping[str, Answers], stored: Stored) -> Picture:
             np.bincount(bins, weights=v, minlength=10)[kept] / counts[kept] for v in (sure, hit)
         ]
         axes.plot(*means, marker=".", label=name)
-    _legend(axes)
+    _legend(axes, "lower right")
     return _picture(figure, "Reliability", "On the diagonal a confidence means what it says.")
 
 
@@ -206,7 +200,7 @@ def _risks(said: Mapping[str, Answers], stored: Stored) -> Picture:
         risks = risk_coverage(found.probabilities, found.chosen, stored.targets)
         if risks is not None:
             axes.plot(np.arange(1, len(risks) + 1) / len(risks), risks, label=name)
-    _legend(axes)
+    _legend(axes, "upper left")
     return _picture(figure, "Coverage and risk", "How much abstaining buys: lower is better.")
 
 
@@ -241,5 +235,5 @@ def _cost(rows: Rows, costs: Mapping[str, float]) -> Picture:
     return _picture(figure, "Cost and accuracy", "On one machine, in batches.")
 
 
-def _legend(axes: "Axes") -> None:
-    axes.legend(fontsize=6, ncols=2)
+def _legend(axes: "Axes", place: str) -> None:
+    axes.legend(fontsize=6, ncols=2, loc=place)

@@ -89,7 +89,7 @@ def test_killed_in_the_middle_of_a_line_it_ends_with_the_same_bytes(
         assert ran.returncode == -signal.SIGKILL, ran.stderr
     (half,) = [p for p in out.glob("spots/gsco.*.jsonl")]
     assert not half.read_text().endswith("\n")
-    known = len(Ledger.at(half).answers())
+    known = len(Ledger.at(half).known())
     assert 0 < known < 20
     asked: list[str] = []
     inner = agent.diagnose_many
@@ -211,9 +211,9 @@ def test_a_full_disk_is_said_and_harms_no_answer(
         patched.setattr(os, "fsync", full)
         with pytest.raises(WorkspaceError, match=r"No space left.*unharmed"):
             ledger.add(answers[2:])
-    assert list(ledger.answers()) == ["0", "1"]
+    assert list(ledger.known()) == ["0", "1"]
     ledger.add(answers[2:])
-    assert list(ledger.answers()) == ["0", "1", "2", "3"]
+    assert list(ledger.known()) == ["0", "1", "2", "3"]
 
 
 def test_local_sets_are_found_with_the_columns_of_their_construction(

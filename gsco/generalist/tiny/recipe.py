@@ -50,11 +50,11 @@ VOCABULARY = 1200
 class Plan:
     """How long and how fast to learn."""
 
-    reading_steps: int = 2000
+    reading_steps: int = 1900
     tower_steps: int = 1600
     shares: tuple[int, ...] = (12, 14, 16, 22, 6)
     """Images of each task in a batch of the tower's stage."""
-    looking_steps: int = 800
+    looking_steps: int = 700
     weighing_steps: int = 600
     prompts: float = 0.5
     """Weight of the prompts' own tokens in the loss of the reading stage: labels that come again

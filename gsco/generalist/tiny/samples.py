@@ -45,7 +45,7 @@ class Mix:
 
 READING = Mix(made_up=0.7, mistaken=0.3, weighs=False, looks=False)
 LOOKING = Mix(made_up=0.25, mistaken=0.1, weighs=False)
-WEIGHING = Mix(made_up=0.2, mistaken=0.1, weighs=True)
+WEIGHING = Mix(made_up=0.3, mistaken=0.1, weighs=True)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _row(examples: Examples, target: int, draw: random.Random, *, fresh: bool) -
 def made_up_task(draw: random.Random) -> Task:
     """Return a task whose labels are words drawn at random, so that they have to be read.
 
-    Half of the words are of the field, half have never been seen; labels may share a word.
+    Some of the words are of the field, others have never been seen; labels may share a word.
     """
     count = draw.choice((2, 2, 3, 3, 4, 5, 7))
     texts: dict[str, None] = {}
@@ -165,9 +165,19 @@ def made_up_task(draw: random.Random) -> Task:
 
 
 def _word(draw: random.Random) -> str:
-    if draw.random() < 0.5:
+    """Return a word of the field, one of made-up syllables, or one glued of pieces of real ones."""
+    kind = draw.randrange(3)
+    if kind == 0:
         return str(draw.choice(_WORDS))
-    return "".join(draw.choices(_SYLLABLES, k=draw.choice((1, 2, 3, 4))))
+    if kind == 1:
+        return "".join(draw.choices(_SYLLABLES, k=draw.choice((1, 2, 3, 4))))
+    return "".join(_piece(draw) for _ in range(draw.choice((1, 2, 3))))
+
+
+def _piece(draw: random.Random) -> str:
+    word = draw.choice(_WORDS)
+    start = draw.randrange(len(word) - 1)
+    return word[start : start + draw.choice((2, 3, 4, 5))]
 
 
 def batches(
