@@ -12,6 +12,7 @@ import typer
 
 import gsco
 from gsco.case import NOTICE, SYSTEMS, System
+from gsco.cli.data import data_app
 from gsco.cli.generalist import NAME as GENERALIST
 from gsco.cli.generalist import construct_generalist
 from gsco.cli.index import index_app
@@ -46,6 +47,7 @@ app = typer.Typer(
     help=f"Ask a generalist, specialists and similar cases about a medical image. {NOTICE}",
 )
 app.add_typer(index_app, name="index")
+app.add_typer(data_app, name="data")
 
 
 def _version(wanted: bool) -> None:

@@ -17,6 +17,8 @@ COMMANDS = (
     ("tasks",),
     ("specialists",),
     ("demo",),
+    ("data", "list"),
+    ("data", "show"),
     ("index", "info"),
     ("index", "build"),
     ("index", "add"),

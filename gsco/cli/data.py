@@ -1,0 +1,54 @@
+"""`gsco data`: which data sets are known, what to beware of, whether a copy is whole, downloads."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gsco.cli.options import Json, print_json
+
+if TYPE_CHECKING:
+    from gsco.datasets.card import DataCard
+
+data_app = typer.Typer(no_args_is_help=True, help="List, check or download known data sets.")
+Name = Annotated[str, typer.Argument(help="See `gsco data list`.")]
+
+
+@data_app.command("list", epilog="Example: gsco data list --json")
+def data_list(as_json: Json = False) -> None:
+    """List the data sets that GSCo can read as they are published."""
+    from gsco.datasets.card import data_cards
+
+    cards = data_cards().values()
+    if as_json:
+        print_json({"version": 1, "sets": [_summary(card) for card in cards]})
+        return
+    from gsco import show
+
+    show.data_cards(list(cards))
+
+
+@data_app.command("show", epilog="Example: gsco data show ham10000")
+def data_show(name: Name, as_json: Json = False) -> None:
+    """Show a data set's card: labels, splits, licence, where to get it, known traps."""
+    from gsco.datasets.card import card_named
+
+    card = card_named(name)
+    if as_json:
+        print_json({"version": 1, "set": asdict(card)})
+        return
+    from gsco import show
+
+    show.data_card(card)
+
+
+def _summary(card: "DataCard") -> dict[str, object]:
+    return {
+        "name": card.name,
+        "title": card.title,
+        "kind": card.kind,
+        "modality": card.modality,
+        "tier": card.tier,
+        "domain": card.domain,
+        "test": card.splits["test"],
+    }
