@@ -127,7 +127,7 @@ def data_card_from_toml(text: str, source: str = "the given text") -> DataCard:
         files = tuple(DataFile(**row) for row in data.pop("files", []))
         splits = dict(data.pop("splits"))
         note, shares = splits.pop("note", None), splits.pop("shares_images", False)
-        lists = {field: tuple(data.pop(field)) for field in ("place", "traps")}
+        place, traps = tuple(data.pop("place")), tuple(data.pop("traps"))
         counts = {split: _count(splits.pop(split), source) for split in SPLITS}
         if splits:
             raise TypeError(f"[splits] has the unknown field {min(splits)!r}")
@@ -137,7 +137,8 @@ def data_card_from_toml(text: str, source: str = "the given text") -> DataCard:
             splits=counts,
             split_note=note,
             shares_images=shares,
-            **lists,
+            place=place,
+            traps=traps,
             **data,
         )
     except KeyError as error:
@@ -216,3 +217,17 @@ def card_named(name: str) -> DataCard:
     if name not in data_cards():
         raise UsageError(unknown("data set", name, data_cards(), "gsco data list"))
     return data_cards()[name]
+
+
+def task_of(card: DataCard) -> Task:
+    """Return what a diagnosis set asks.
+
+    Raises:
+        UsageError: the set has questions or reports, no diagnoses.
+    """
+    if card.task is None:
+        raise UsageError(
+            f"Data set {card.name!r} is of kind {card.kind!r} and has no labels to diagnose. "
+            "Take one of kind 'single' or 'multi' from `gsco data list`."
+        )
+    return card.task

@@ -109,6 +109,29 @@ def check_content(
     return Kept(tuple(r for r in records if r.id not in dropped), (*notes, note))
 
 
+def keep_apart(records: Sequence[Record], digests: Mapping[str, str]) -> Kept:
+    """Drop the cases that share a patient or an image with a later split, never a test case.
+
+    For official splits, which are as they are.
+    """
+    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        if record.patient is not None:
+            groups["patient", record.patient].append(record)
+        if record.id in digests:
+            groups["content", digests[record.id]].append(record)
+    notes = _conflicts([g for (kind, _), g in groups.items() if kind == "content" and len(g) > 1])
+    dropped: dict[str, str] = {}
+    for group in groups.values():
+        last = max(SPLITS.index(record.split) for record in group)
+        dropped.update((r.id, r.split) for r in group if SPLITS.index(r.split) < last)
+    if not dropped:
+        return Kept(tuple(records), notes)
+    number = ", ".join(f"{n} from {split}" for split, n in Counter(dropped.values()).items())
+    note = f"Cases were dropped ({number}): their patient or image stands in a later split."
+    return Kept(tuple(r for r in records if r.id not in dropped), (*notes, note))
+
+
 def _conflicts(twins: Sequence[Sequence[Record]]) -> tuple[str, ...]:
     groups = [group for group in twins if len({record.label for record in group}) > 1]
     if not groups:
