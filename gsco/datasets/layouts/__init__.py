@@ -5,13 +5,23 @@ from pathlib import Path
 
 from gsco.datasets.card import DataCard
 from gsco.datasets.layouts.archives import read_archive
+from gsco.datasets.layouts.asked import (
+    read_omnimedvqa,
+    read_pmc_vqa,
+    read_slake,
+    read_vqa_med_2019,
+    read_vqa_rad,
+)
 from gsco.datasets.layouts.breast import read_cbis_ddsm
 from gsco.datasets.layouts.classes import read_classes
 from gsco.datasets.layouts.laid import Laid
 from gsco.datasets.layouts.medfmc import read_medfmc
+from gsco.datasets.layouts.parquet import read_pathvqa
+from gsco.datasets.layouts.reported import read_r2gen
 from gsco.datasets.layouts.skin import read_bcn20000, read_derm7pt, read_ham10000
 from gsco.datasets.layouts.tables import read_brset, read_rsna
 from gsco.datasets.layouts.vindr import read_mammo, read_pcxr, read_spinexr
+from gsco.datasets.question import Question, Report
 from gsco.datasets.row import Row
 
 DIAGNOSIS: Mapping[str, Callable[[Path, DataCard], Laid[Row]]] = {
@@ -29,5 +39,14 @@ DIAGNOSIS: Mapping[str, Callable[[Path, DataCard], Laid[Row]]] = {
     "rsna": read_rsna,
 }
 """By the card's `layout`."""
+QUESTIONS: Mapping[str, Callable[[Path, DataCard], Laid[Question]]] = {
+    "slake": read_slake,
+    "vqa-rad": read_vqa_rad,
+    "vqa-med-2019": read_vqa_med_2019,
+    "omnimedvqa": read_omnimedvqa,
+    "pmc-vqa": read_pmc_vqa,
+    "pathvqa": read_pathvqa,
+}
+REPORTS: Mapping[str, Callable[[Path, DataCard], Laid[Report]]] = {"r2gen": read_r2gen}
 
-__all__ = ["DIAGNOSIS", "Laid"]
+__all__ = ["DIAGNOSIS", "Laid", "QUESTIONS", "REPORTS"]

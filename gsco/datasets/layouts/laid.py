@@ -1,7 +1,7 @@
 """What the readers of published layouts have in common: find files, join lines with images."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -23,6 +23,8 @@ class Laid(Generic[Item]):
     unlisted: tuple[str, ...] = ()
     """Images that no line names."""
     notes: tuple[str, ...] = ()
+    left_out: Mapping[Split, int] = field(default_factory=dict)
+    """How many cases of each split are there and not among the items, on purpose."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ def join(parts: Sequence[Laid[Row]]) -> Laid[Row]:
         tuple(problem for part in parts for problem in part.problems),
         tuple(name for part in parts for name in part.unlisted),
         tuple(note for part in parts for note in part.notes),
+        {split: n for part in parts for split, n in part.left_out.items()},
     )
 
 

@@ -56,7 +56,8 @@ def read_pcxr(folder: Path, card: DataCard) -> Laid[Row]:
         part = lay(folder, marks.drafts(table, split), images, every)
         left = ", ".join(name for name in classes if name not in inside)
         note = f"{empty} images of {split} were left out: they have none of the labels but {left}."
-        parts.append(Laid(part.items, part.problems, part.unlisted, (note,) if empty else ()))
+        notes = (note,) if empty else ()
+        parts.append(Laid(part.items, part.problems, part.unlisted, notes, {split: empty}))
     return join(parts)
 
 
