@@ -14,6 +14,7 @@ from gsco.progress import Progress as Told
 
 if TYPE_CHECKING:
     from gsco.datasets.card import DataCard
+    from gsco.datasets.check import Checked
     from gsco.doctor import Check
     from gsco.evaluation.metrics import Row
 
@@ -126,6 +127,25 @@ def data_card(card: "DataCard") -> None:
         console.print(f"  {name}:")
         for text in texts:
             console.print(f"    - {escape(text)}", soft_wrap=True)
+
+
+def checked(found: "Checked", most: int = 20) -> None:
+    """Print the counts and what is wrong; at most `most` problems."""
+    counts = (
+        f"{split} {_number(n)} of {_number(found.expected[split])}"
+        for split, n in found.counts.items()
+    )
+    console.print(f"[bold]{found.name}[/]: {', '.join(counts)}")
+    for label, count in found.labels.items():
+        console.print(f"  {escape(label)}: {count:,}", soft_wrap=True)
+    for problem in found.problems[:most]:
+        console.print(f"[red]wrong[/]  {escape(problem)}", soft_wrap=True)
+    if len(found.problems) > most:
+        console.print(f"  and {len(found.problems) - most} more; --json lists all")
+    for note in found.notes:
+        console.print(f"[dim]note[/]   {escape(note)}", soft_wrap=True)
+    if found.ok:
+        console.print("[green]ok[/]     nothing is wrong")
 
 
 def _number(count: int | None) -> str:

@@ -1,6 +1,7 @@
 """`gsco data`: which data sets are known, what to beware of, whether a copy is whole, downloads."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -52,3 +53,26 @@ def _summary(card: "DataCard") -> dict[str, object]:
         "domain": card.domain,
         "test": card.splits["test"],
     }
+
+
+@data_app.command("check", epilog="Example: gsco data check ham10000 ~/data/ham10000")
+def data_check(
+    name: Name,
+    folder: Annotated[Path, typer.Argument(help="Where the set stands, as it is published.")],
+    images: Annotated[bool, typer.Option(help="Open every image and compare the splits.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Check a copy of a data set: counts, labels, images, overlaps; exit code 2 if one is wrong."""
+    from gsco import show
+    from gsco.datasets.card import card_named
+    from gsco.datasets.check import check
+
+    card = card_named(name)
+    with show.progress() as told:
+        found = check(card, folder, images=images, progress=told)
+    if as_json:
+        print_json({"version": 1, "ok": found.ok, **asdict(found)})
+    else:
+        show.checked(found)
+    if not found.ok:
+        raise typer.Exit(2)

@@ -19,6 +19,7 @@ COMMANDS = (
     ("demo",),
     ("data", "list"),
     ("data", "show"),
+    ("data", "check"),
     ("index", "info"),
     ("index", "build"),
     ("index", "add"),
