@@ -76,3 +76,33 @@ def data_check(
         show.checked(found)
     if not found.ok:
         raise typer.Exit(2)
+
+
+@data_app.command("prepare", epilog="Example: gsco data prepare pneumoniamnist DIR --size 224")
+def data_prepare(
+    name: Name,
+    folder: Annotated[Path, typer.Argument(help="Where the set shall stand.")],
+    size: Annotated[
+        int | None, typer.Option(help="Pixels of MedMNIST files: 28, 64, 128 or 224.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Download an open data set, going on where it stopped; else say what to place where (2)."""
+    from gsco import show
+    from gsco.datasets.card import card_named
+    from gsco.datasets.prepare import prepare
+
+    card = card_named(name)
+    with show.progress() as told:
+        made = prepare(card, folder, size, told)
+    if as_json:
+        print_json({"version": 1, **asdict(made)})
+    elif made.todo:
+        for sentence in made.todo:
+            typer.echo(sentence)
+    else:
+        typer.echo(
+            f"{name} is there: {made.file or folder}. Next: `gsco data check {name} {folder}`."
+        )
+    if made.todo:
+        raise typer.Exit(2)

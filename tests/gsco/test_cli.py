@@ -20,6 +20,7 @@ COMMANDS = (
     ("data", "list"),
     ("data", "show"),
     ("data", "check"),
+    ("data", "prepare"),
     ("index", "info"),
     ("index", "build"),
     ("index", "add"),

@@ -1,11 +1,10 @@
 """Data cards: that those shipped are whole, and that a wrong one says what to edit."""
 
 import json
-import sys
 
 import pytest
+from command import run
 
-from gsco import cli
 from gsco.datasets.card import card_named, data_card_from_toml, data_cards
 from gsco.datasets.medmnist import OFFICIAL
 from gsco.errors import UsageError
@@ -38,15 +37,6 @@ text = "red"
 text = "blue"
 synonyms = ["azure"]
 """
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["gsco", *words])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def test_all_thirty_sets_have_a_card_named_like_its_file() -> None:

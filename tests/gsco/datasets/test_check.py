@@ -1,15 +1,14 @@
 """What a check of a published set finds, and that a whole copy passes."""
 
 import json
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from command import run
 from layouts import DIAGNOSIS, QUESTIONS, REPORTS
 
-from gsco import cli
 from gsco.datasets.card import DataCard, card_named
 from gsco.datasets.check import Checked, check
 from gsco.errors import DataError
@@ -171,15 +170,6 @@ def test_a_label_outside_the_card_is_a_problem(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("BI-RADS 5", "BI-RADS 0", 1))
     message = only_problem(card, tmp_path, images=False)
     assert "label 'BI-RADS 0' is not in card 'vindr-mammo'" in message
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["gsco", *map(str, words)])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def test_the_command_exits_with_two_and_says_what_is_wrong(
