@@ -90,7 +90,10 @@ def checks(found: "Sequence[Check]") -> None:
 
 def data_cards(found: "Sequence[DataCard]") -> None:
     """Print one line a data set."""
-    table = Table(caption="domain: whether the published generalist was trained on the source")
+    table = Table(
+        caption="in, out: whether the published generalist was trained on the source; "
+        "cross: a target of its cross-domain tests"
+    )
     table.add_column("name", no_wrap=True)
     for name in ("kind", "modality", "tier", "domain"):
         table.add_column(name)

@@ -99,14 +99,7 @@ def check_content(
             "Accuracy would be too high. Remove the copies, or use --allow-overlap "
             "(allow_overlap=True) if you know why."
         )
-    dropped: dict[str, str] = {}
-    for group in across:
-        last = max(SPLITS.index(record.split) for record in group)
-        dropped.update((r.id, r.split) for r in group if SPLITS.index(r.split) < last)
-    counts = Counter(dropped.values())
-    number = ", ".join(f"{count} from {split}" for split, count in counts.items())
-    note = f"Images were dropped ({number}): identical ones stand in a later split."
-    return Kept(tuple(r for r in records if r.id not in dropped), (*notes, note))
+    return keep_apart(records, digests)
 
 
 def keep_apart(records: Sequence[Record], digests: Mapping[str, str]) -> Kept:

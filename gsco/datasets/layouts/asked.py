@@ -175,7 +175,12 @@ def read_pmc_vqa(folder: Path, card: DataCard) -> Laid[Question]:
         for line in table.lines:
             cells = line.cells
             options = tuple(_choice(cells[column]) for column in choices)
-            answer = _answer(cells.get("Answer_label") or cells["Answer"], options)
+            label = cells.get("Answer_label", "").strip()
+            answer = (
+                options[LETTERS.index(label)]
+                if label and label in LETTERS
+                else _answer(cells["Answer"], options)
+            )
             where = f"{file.name} line {line.number}"
             if answer is None:
                 said = cells["Answer"]
@@ -195,8 +200,10 @@ def _choice(cell: str) -> str:
 
 
 def _answer(said: str, options: Sequence[str]) -> str | None:
-    """Return the option that a letter or a text names."""
+    """Return the option that a text or a letter names."""
     said = said.strip()
+    if said in options:
+        return said
     if len(said) == 1 and said in LETTERS[: len(options)]:
         return options[LETTERS.index(said)]
     return _choice(said) if _choice(said) in options else None

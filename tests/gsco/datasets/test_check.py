@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from asked_layouts import QUESTIONS, REPORTS
 from command import run
-from layouts import DIAGNOSIS, QUESTIONS, REPORTS
+from layouts import DIAGNOSIS
 
 from gsco.datasets.card import DataCard, card_named
 from gsco.datasets.check import Checked, check

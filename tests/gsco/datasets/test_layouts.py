@@ -5,7 +5,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from layouts import DIAGNOSIS, Painter, cbis_ddsm, lines, medmnist, table
+from layouts import DIAGNOSIS, cbis_ddsm, medmnist
+from painting import Painter, lines, table
 
 from gsco.datasets import Dataset
 from gsco.datasets.card import LAYOUTS, card_named, data_cards, task_of

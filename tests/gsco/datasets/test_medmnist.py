@@ -124,7 +124,7 @@ def test_the_training_copy_of_a_test_image_is_dropped_with_a_note(write_npz) -> 
     dataset = read_dataset(file, TASK)
     assert [len(dataset.split(name)) for name in ("train", "val", "test")] == [6, 3, 4]
     assert "breastmnist.npz#train_images[2]" not in {record.id for record in dataset.records}
-    assert dataset.notes[-1].startswith("Images were dropped (2 from train, 1 from val)")
+    assert dataset.notes[-1].startswith("Cases were dropped (2 from train, 1 from val)")
     kept = read_dataset(file, TASK, allow_overlap=True)
     assert len(kept.records) == 16
     assert "2 images stand in two splits, as allowed" in kept.notes[-1]

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from layouts import QUESTIONS, REPORTS, lines, table, write_json
+from asked_layouts import QUESTIONS, REPORTS
+from painting import lines, table, write_json
 
 from gsco.datasets.card import card_named, data_cards
 from gsco.datasets.known import read_known, read_questions, read_reports
@@ -268,3 +270,20 @@ def test_a_table_of_questions_without_choices_is_refused(tmp_path: Path) -> None
     write("pmc-vqa", tmp_path)
     table(tmp_path / "test.csv", ("Figure_path", "Question", "Answer"), [])
     assert "'test.csv' has no column 'Choice A'" in fails("pmc-vqa", tmp_path)
+
+
+def test_an_answer_may_begin_like_a_choice(tmp_path: Path) -> None:
+    write("pmc-vqa", tmp_path)
+    file = tmp_path / "test.csv"
+    text = file.read_text().replace(",B\n", ",\n").replace("MRI", "B.subtilis")
+    file.write_text(text)
+    assert read_questions("pmc-vqa", tmp_path).split("test")[0].answer == "B.subtilis"
+
+
+def test_parquet_without_its_reader_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "test-00000-of-00001.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UsageError, match=r"needs pyarrow, .*`pip install 'gsco\[data\]'`"):
+        read_questions("pathvqa", tmp_path)
