@@ -147,6 +147,8 @@ def checked(found: "Checked", most: int = 20) -> None:
         console.print(f"  and {len(found.problems) - most} more; --json lists all")
     for note in found.notes:
         console.print(f"[dim]note[/]   {escape(note)}", soft_wrap=True)
+    if found.overlaps:
+        console.print("       --json lists every case that two splits share")
     if found.ok:
         console.print("[green]ok[/]     nothing is wrong")
 

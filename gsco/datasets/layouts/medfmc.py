@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gsco.datasets.card import DataCard, task_of
-from gsco.datasets.layouts.laid import Draft, Laid, is_yes, lay, need, pictures, seek
+from gsco.datasets.layouts.laid import Draft, Laid, absent, is_yes, lay, need, pictures, seek
 from gsco.datasets.record import Split
 from gsco.datasets.row import Row
 from gsco.datasets.table import decode, read_bytes, read_table
@@ -30,12 +30,12 @@ def read_medfmc(folder: Path, card: DataCard) -> Laid[Row]:
         DataError: a list or the images are missing.
     """
     task = task_of(card)
-    images = pictures([need(folder, card, "images", "image")])
+    images = pictures(_image_folders(folder, card))
     table = _table(folder, card, task)
     drafts: list[Draft] = []
     problems: list[str] = []
     for split, name in _LISTS:
-        text = decode(read_bytes(need(folder, card, name)), name)
+        text = decode(read_bytes(need(folder, card, f"{card.part}/{name}", name)), name)
         for number, line in enumerate(text.splitlines(), 1):
             found = _LINE.fullmatch(line.strip())
             if not line.strip():
@@ -48,9 +48,26 @@ def read_medfmc(folder: Path, card: DataCard) -> Laid[Row]:
                 problems.append(f"{where}: {stem!r} has no label; add '{card.part}_val.csv'")
                 continue
             drafts.append(Draft(where, stem, labels, split, _patient(card, stem)))
-    others = [Path(f).stem for f in _names(seek(folder, "test_WithLabel.txt"))]
+    others = [
+        Path(f).stem
+        for f in _names(seek(folder, f"{card.part}/test_WithLabel.txt", "test_WithLabel.txt"))
+    ]
     laid = lay(folder, drafts, images, others)
     return Laid(laid.items, (*problems, *laid.problems), laid.unlisted)
+
+
+def _image_folders(folder: Path, card: DataCard) -> list[Path]:
+    """Return the folders of images: one in the repository's tree, one a part in the challenge's."""
+    found = [
+        place
+        for level in ("", "*/", "*/*/")
+        for name in ("images", "image")
+        for place in sorted(folder.glob(level + name))
+        if place.parent == folder or place.parent.name == card.part
+    ]
+    if not found:
+        raise absent(folder, card, "'images'")
+    return found
 
 
 def _labels(numbers: str, task: Task) -> tuple[str, ...] | None:

@@ -218,6 +218,20 @@ def test_file_names_of_medfmc_may_hold_blanks(tmp_path: Path) -> None:
     assert dataset.split("train")[1].patient == "2019-8001"
 
 
+def test_the_challenge_keeps_the_images_of_medfmc_in_two_folders(tmp_path: Path) -> None:
+    for part in ("endo", "colon"):
+        DIAGNOSIS[f"medfmc-{part}"](tmp_path / "lists" / part)
+        images = tmp_path / "lists" / part / "images"
+        for use, word in (("train", "2019"), ("val", "2020")):
+            place = tmp_path / f"MedFMC_{use}" / part / "image"
+            place.mkdir(parents=True)
+            for file in [f for f in images.iterdir() if word in f.name]:
+                file.rename(place / file.name)
+    for part, count in (("endo", 5), ("colon", 2)):
+        dataset = read_known(f"medfmc-{part}", tmp_path)
+        assert len(dataset.split("test")) == count
+
+
 def test_images_of_rsna_that_are_neither_normal_nor_pneumonia_are_left_out(
     tmp_path: Path,
 ) -> None:
