@@ -33,7 +33,12 @@ def download(file: DataFile, folder: Path, progress: Progress | None = None) -> 
         DataError: the server cannot be reached or refuses, what arrived is not the published file,
             another process is fetching it, or another file has its name.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"The folder {folder.name!r} cannot be made: {error.strerror}. Name another one."
+        ) from error
     target = folder / file.name
     try:
         with FileLock(folder / f".{file.name}.lock", timeout=0):

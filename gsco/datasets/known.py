@@ -83,11 +83,16 @@ def _laid(read: Callable[[Path, DataCard], Laid[Item]], card: DataCard, folder: 
 
 
 def check_there(card: DataCard, folder: Path) -> None:
-    """Refuse a folder that does not exist.
+    """Refuse a folder that does not exist, and a file where a folder is needed.
 
     Raises:
         DataError: with what belongs into it.
     """
+    if folder.is_file() and card.layout != "medmnist":
+        raise DataError(
+            f"{folder.name!r} is a file. Give the folder that holds the set; "
+            f"`gsco data show {card.name}` says what belongs into it."
+        )
     if not folder.exists():
         raise DataError(
             f"There is no folder {folder.name!r}. Check the path; `gsco data show {card.name}` "

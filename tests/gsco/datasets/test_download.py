@@ -121,6 +121,12 @@ def test_two_downloads_of_one_file_do_not_mix(tmp_path: Path) -> None:
         download(file_at("http://127.0.0.1:9/nothing"), tmp_path)
 
 
+def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DataError, match="The folder 'file' cannot be made: File exists"):
+        download(file_at("http://127.0.0.1:9/nothing"), tmp_path / "file")
+
+
 def test_sizes_are_chosen_by_name(tmp_path: Path) -> None:
     card = card_named("pneumoniamnist")
     with pytest.raises(UsageError, match=r"has no size 32\. Available: 28, 64, 128, 224"):

@@ -91,6 +91,18 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "There is no folder 'gone'" in fails("brset", tmp_path / "gone")
 
 
+def test_a_file_where_a_folder_belongs_is_named(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("")
+    for name in ("brset", "dermnet"):
+        assert "'labels.csv' is a file. Give the folder" in fails(name, tmp_path / "labels.csv")
+
+
+def test_a_folder_beside_those_of_the_splits_is_named(tmp_path: Path) -> None:
+    DIAGNOSIS["pcam200"](tmp_path)
+    (tmp_path / "masks").mkdir()
+    assert "holds 'masks' beside the folders of the splits" in fails("pcam200", tmp_path)
+
+
 def test_a_set_of_questions_is_no_diagnosis_set(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'slake' is of kind 'vqa' and has no labels"):
         read_known("slake", tmp_path)
