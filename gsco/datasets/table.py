@@ -33,7 +33,7 @@ def read_table(file: Path, needed: Sequence[str]) -> Table:
     """Read a table that has the `needed` columns; more are kept.
 
     Raises:
-        DataError: it cannot be read, is not UTF-8, or lacks a column.
+        DataError: it cannot be read, is not UTF-8, lacks a column, or has a line of other length.
     """
     text = decode(read_bytes(file), file.name)
     head = text.split("\n", 1)[0]
@@ -45,11 +45,19 @@ def read_table(file: Path, needed: Sequence[str]) -> Table:
                 f"{file.name!r} has no column {column!r}; its columns are "
                 f"{', '.join(map(repr, columns)) or 'none'}. Take the file as it was published."
             )
-    rows = (
-        Line(number, {c: cell.strip() for c, cell in zip(columns, cells, strict=False)})
-        for number, cells in lines[1:]
-    )
-    return Table(file.name, columns, tuple(rows))
+    last = max((columns.index(column) for column in needed), default=0)
+    rows = tuple(_line(number, cells, columns, last, file.name) for number, cells in lines[1:])
+    return Table(file.name, columns, rows)
+
+
+def _line(number: int, cells: Sequence[str], columns: Sequence[str], last: int, name: str) -> Line:
+    """Return a line that reaches the `last` needed column and no farther than the columns."""
+    if len(cells) <= last or any(cell.strip() for cell in cells[len(columns) :]):
+        raise DataError(
+            f"{name!r} line {number} has {len(cells)} cells for {len(columns)} columns. The file "
+            "is cut off or was edited: take it as it was published."
+        )
+    return Line(number, {c: cell.strip() for c, cell in zip(columns, cells, strict=False)})
 
 
 def read_bytes(file: Path) -> bytes:

@@ -62,7 +62,7 @@ def _crop(files: list[Path]) -> Path | None:
 def _pixels(file: Path) -> int:
     """Return the number of pixels, reading no more than the header."""
     import pydicom
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         if file.suffix == ".dcm":
@@ -70,7 +70,8 @@ def _pixels(file: Path) -> int:
             return int(header.Rows) * int(header.Columns)
         with Image.open(file) as image:
             return image.width * image.height
-    except (pydicom.errors.InvalidDicomError, UnidentifiedImageError, AttributeError) as error:
+    # Pillow's own error is an OSError, too.
+    except (pydicom.errors.InvalidDicomError, OSError, AttributeError) as error:
         raise DataError(
             f"{file.name!r} of {file.parent.name!r} is damaged ({error}). Download it again."
         ) from error

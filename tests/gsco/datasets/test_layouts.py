@@ -301,11 +301,15 @@ def test_a_training_image_that_is_a_test_image_is_dropped_with_a_note(tmp_path: 
     assert any("Cases were dropped (1 from train)" in note for note in dataset.notes)
 
 
-def test_a_damaged_crop_is_named(tmp_path: Path) -> None:
-    cbis_ddsm("mass", jpeg=False)(tmp_path)
-    file = next(tmp_path.rglob("000000.dcm"))
-    file.write_bytes(b"nothing")
-    assert "'000000.dcm' of" in fails("cbis-ddsm-mass", tmp_path)
+@pytest.mark.parametrize("jpeg", [True, False])
+def test_a_damaged_crop_is_named(jpeg: bool, tmp_path: Path) -> None:
+    cbis_ddsm("mass", jpeg=jpeg)(tmp_path)
+    file = next(tmp_path.rglob("1-001.jpg" if jpeg else "000000.dcm"))
+    for content in (b"nothing", file.read_bytes()[:150]):
+        file.write_bytes(content)
+        assert f"{file.name!r} of {file.parent.name!r} is damaged" in fails(
+            "cbis-ddsm-mass", tmp_path
+        )
 
 
 def test_a_line_of_medfmc_with_too_few_numbers_is_a_line_without_label(tmp_path: Path) -> None:

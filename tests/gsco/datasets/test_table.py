@@ -43,6 +43,8 @@ def test_a_line_keeps_its_number_in_the_file(tmp_path: Path) -> None:
         (b"file,dx\n", "has no column 'image'; its columns are 'file', 'dx'"),
         ("image,dx\na,für\n".encode("cp1252"), "is not UTF-8: line 2 has the byte 0xfc"),
         ("image\n".encode("utf-16"), "is not UTF-8: line 1 "),
+        (b"id,image,dx\n1,a,nv\n2", "line 3 has 1 cells for 3 columns. The file is cut off"),
+        (b"image,dx\na,nv, spotted\n", "line 2 has 3 cells for 2 columns"),
     ],
 )
 def test_a_table_that_cannot_be_read_says_why(content: bytes, message: str, tmp_path: Path) -> None:
@@ -53,3 +55,8 @@ def test_a_table_that_cannot_be_read_says_why(content: bytes, message: str, tmp_
 def test_a_file_that_is_a_folder_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         read_table(tmp_path, ("image",))
+
+
+def test_cells_that_nobody_needs_may_be_left_out_at_the_end(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path, b"image,dx,age\na,nv\nb,mel,50,\n"), ("image", "dx"))
+    assert [line.cells.get("age") for line in table.lines] == [None, "50"]
