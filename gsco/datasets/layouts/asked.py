@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gsco.datasets.card import DataCard
-from gsco.datasets.layouts.laid import Laid, absent, image_files, need, seek
+from gsco.datasets.layouts.laid import Laid, absent, image_files, is_inside, need, seek
 from gsco.datasets.question import Form, Question
 from gsco.datasets.record import Split
 from gsco.datasets.table import decode, read_bytes, read_table
@@ -233,8 +233,7 @@ class _Gathered:
         """Keep a question if its image is there and its id is new."""
         image = question.image
         if isinstance(image, Path) and not self._is_there(image):
-            name = image.relative_to(self._root).as_posix()
-            self.problems.append(f"{where}: there is no image {name!r}")
+            self.problems.append(f"{where}: there is no image {image.name!r} in the folder")
         elif question.id in self._questions:
             before = self._first[question.id]
             self.problems.append(f"{where}: id {question.id!r} stands on {before} already")
@@ -244,8 +243,7 @@ class _Gathered:
 
     def _is_there(self, image: Path) -> bool:
         if image not in self._there:
-            # Names come from a file, and must not lead out of the folder.
-            self._there[image] = ".." not in image.parts and image.is_file()
+            self._there[image] = is_inside(self._root, image) and image.is_file()
         return self._there[image]
 
     def laid(self, every: Iterable[Path] = (), notes: tuple[str, ...] = ()) -> Laid[Question]:

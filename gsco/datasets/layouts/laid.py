@@ -86,6 +86,11 @@ def _ending(name: str) -> str:
     return next((ending for ending in IMAGE_ENDINGS if name.lower().endswith(ending)), "")
 
 
+def is_inside(root: Path, file: Path) -> bool:
+    """Return whether a path made of what a file says stays below `root`."""
+    return file.is_relative_to(root) and ".." not in file.relative_to(root).parts
+
+
 def lay(
     root: Path, drafts: Sequence[Draft], images: Mapping[str, Path], known: Iterable[str] = ()
 ) -> Laid[Row]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gsco.datasets.card import DataCard
-from gsco.datasets.layouts.laid import Laid, image_files, need
+from gsco.datasets.layouts.laid import Laid, image_files, is_inside, need
 from gsco.datasets.question import Report
 from gsco.datasets.record import SPLITS, Split
 from gsco.datasets.table import decode, read_bytes
@@ -36,9 +36,9 @@ def read_r2gen(folder: Path, card: DataCard) -> Laid[Report]:
                 ) from error
             images = tuple(root / name for name in names)
             used.update(images)
-            gone = [n for n, i in zip(names, images, strict=True) if ".." in n or not i.is_file()]
+            gone = [i.name for i in images if not (is_inside(root, i) and i.is_file())]
             if gone:
-                problems.append(f"{where}: there is no image {gone[0]!r}")
+                problems.append(f"{where}: there is no image {gone[0]!r} in the folder")
             elif id in reports:
                 problems.append(f"{where}: id {id!r} stands there already")
             elif not text:

@@ -192,16 +192,37 @@ def test_a_blank_report_and_a_missing_image_are_named(tmp_path: Path) -> None:
     (tmp_path / "images/CXRtest1_IM-0001/1.png").unlink()
     message = fails("iu-xray", tmp_path)
     assert "annotation.json test item 1: the report of 'CXRtest0_IM-0001' is blank" in message
-    assert "test item 2: there is no image 'CXRtest1_IM-0001/1.png'" in message
+    assert "test item 2: there is no image '1.png' in the folder" in message
 
 
-def test_a_name_that_leads_out_of_the_folder_is_no_image(tmp_path: Path) -> None:
-    write("vqa-rad", tmp_path)
-    file = tmp_path / "VQA_RAD Dataset Public.json"
+@pytest.mark.parametrize("name", ["../../secret.png", "/etc/secret.png"])
+def test_a_name_that_leads_out_of_the_folder_is_no_image(name: str, tmp_path: Path) -> None:
+    root = tmp_path / "a" / "b"
+    for folder in (root, tmp_path / "reports"):
+        folder.mkdir(parents=True)
+    write("vqa-rad", root)
+    (root / "VQA_RAD Image Folder/synpic0.jpg").rename(tmp_path / "a" / "secret.png")
+    file = root / "VQA_RAD Dataset Public.json"
     items = json.loads(file.read_text())
-    items[0]["image_name"] = "../../secret.png"
+    items[0]["image_name"] = name
     write_json(file, items)
-    assert "there is no image" in fails("vqa-rad", tmp_path)
+    assert "item 1: there is no image 'secret.png' in the folder" in fails("vqa-rad", root)
+    write("mimic-cxr", tmp_path / "reports")
+    data = json.loads((tmp_path / "reports/annotation.json").read_text())
+    data["val"][0]["image_path"] = [name]
+    write_json(tmp_path / "reports/annotation.json", data)
+    assert "there is no image 'secret.png'" in fails("mimic-cxr", tmp_path / "reports")
+
+
+@pytest.mark.parametrize("name", ["vqa-rad", "iu-xray", "slake"])
+def test_the_folder_itself_may_be_given_by_two_dots(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(name, tmp_path)
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    read_it = read_reports if name in REPORTS else read_questions
+    assert read_it(name, Path("..")).split("test")
 
 
 @pytest.mark.parametrize(
