@@ -14,7 +14,8 @@ from gsco.task import Task
 # Names of the colon part hold blanks: only numbers after the ending are labels.
 _LINE = re.compile(r"(?P<file>.+\.\w+?)(?:\s+(?P<numbers>[01](?:[\s,]+[01])*))?")
 _PATIENTS = {
-    "colon": re.compile(r"(?P<patient>\d+[-_]\d+)"),
+    # Some names begin with a date, which names nobody.
+    "colon": re.compile(r"(?P<patient>\d{4}[-_]\d{4,})"),
     "endo": re.compile(r"(?P<patient>.+)_[^_]+"),
 }
 _LISTS: tuple[tuple[Split, str], ...] = (

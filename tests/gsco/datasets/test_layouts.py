@@ -230,6 +230,16 @@ def test_file_names_of_medfmc_may_hold_blanks(tmp_path: Path) -> None:
     assert dataset.split("train")[1].patient == "2019-8001"
 
 
+def test_a_date_in_a_file_name_of_medfmc_is_no_patient(tmp_path: Path) -> None:
+    DIAGNOSIS["medfmc-colon"](tmp_path)
+    name = "2019-06-11 01_00_50-lv1-1956-12720-11095-7901p0079.png"
+    Painter(98).draw(tmp_path / "images" / name)
+    listed = (tmp_path / "trainval.txt").read_text().splitlines()
+    lines(tmp_path / "trainval.txt", [*listed, f"{name} 1"])
+    dated = read_known("medfmc-colon", tmp_path).split("train")[-1]
+    assert (dated.label, dated.patient) == ("positive", None)
+
+
 def test_the_challenge_keeps_the_images_of_medfmc_in_two_folders(tmp_path: Path) -> None:
     for part in ("endo", "colon"):
         DIAGNOSIS[f"medfmc-{part}"](tmp_path / "lists" / part)
