@@ -13,6 +13,8 @@ from gsco.case import NOTICE, Answer, Diagnosis, Report
 from gsco.progress import Progress as Told
 
 if TYPE_CHECKING:
+    from gsco.datasets.card import DataCard
+    from gsco.datasets.check import Checked
     from gsco.doctor import Check
     from gsco.evaluation.metrics import Row
 
@@ -142,6 +144,75 @@ def checks(found: "Sequence[Check]") -> None:
         console.print(f"{mark}  [bold]{escape(check.name)}[/]: {escape(check.found)}")
         if check.remedy:
             console.print(f"        {escape(check.remedy)}")
+
+
+def data_cards(found: "Sequence[DataCard]") -> None:
+    """Print one line a data set."""
+    table = Table(
+        caption="in, out: whether the published generalist was trained on the source; "
+        "cross: a target of its cross-domain tests"
+    )
+    table.add_column("name", no_wrap=True)
+    for name in ("kind", "modality", "tier", "domain"):
+        table.add_column(name)
+    table.add_column("test", justify="right")
+    for card in found:
+        table.add_row(
+            card.name,
+            card.kind,
+            card.modality,
+            card.tier,
+            card.domain,
+            _number(card.splits["test"]),
+        )
+    console.print(table)
+
+
+def data_card(card: "DataCard") -> None:
+    """Print all that a card says."""
+    console.print(f"[bold]{escape(card.title)}[/]  {card.name}, {card.kind}, {card.modality}")
+    counts = ", ".join(f"{split} {_number(n)}" for split, n in card.splits.items())
+    note = f" ({card.split_note})" if card.split_note else ""
+    for name, text in (
+        ("cases", counts + note),
+        ("labels", ", ".join(label.text for label in card.labels)),
+        ("metric", card.metric),
+        ("domain", card.domain),
+        ("access", f"{card.tier}: {card.url}"),
+        ("licence", card.licence),
+        ("citation", card.citation),
+    ):
+        if text:
+            console.print(f"  {name}: {escape(text)}", soft_wrap=True)
+    for name, texts in (("put into the folder", card.place), ("beware", card.traps)):
+        console.print(f"  {name}:")
+        for text in texts:
+            console.print(f"    - {escape(text)}", soft_wrap=True)
+
+
+def checked(found: "Checked", most: int = 20) -> None:
+    """Print the counts and what is wrong; at most `most` problems."""
+    counts = (
+        f"{split} {_number(n)} of {_number(found.expected[split])}"
+        for split, n in found.counts.items()
+    )
+    console.print(f"[bold]{found.name}[/]: {', '.join(counts)}")
+    for label, count in found.labels.items():
+        console.print(f"  {escape(label)}: {count:,}", soft_wrap=True)
+    for problem in found.problems[:most]:
+        console.print(f"[red]wrong[/]  {escape(problem)}", soft_wrap=True)
+    if len(found.problems) > most:
+        console.print(f"  and {len(found.problems) - most} more; --json lists all")
+    for note in found.notes:
+        console.print(f"[dim]note[/]   {escape(note)}", soft_wrap=True)
+    if found.overlaps:
+        console.print("       --json lists every case that two splits share")
+    if found.ok:
+        console.print("[green]ok[/]     nothing is wrong")
+
+
+def _number(count: int | None) -> str:
+    return "unknown" if count is None else f"{count:,}"
 
 
 def _with(value: float | None, interval: tuple[float, float] | None) -> str:

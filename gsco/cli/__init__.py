@@ -13,6 +13,7 @@ import typer
 import gsco
 from gsco.case import NOTICE, SYSTEMS, System
 from gsco.cli.bench import bench_app
+from gsco.cli.data import data_app
 from gsco.cli.generalist import NAME as GENERALIST
 from gsco.cli.generalist import construct_generalist
 from gsco.cli.index import index_app
@@ -49,6 +50,7 @@ app = typer.Typer(
 )
 app.add_typer(index_app, name="index")
 app.add_typer(bench_app, name="bench")
+app.add_typer(data_app, name="data")
 
 
 def _version(wanted: bool) -> None:

@@ -26,7 +26,11 @@ Generalist = Annotated[
 ]
 Data = Annotated[
     Path,
-    typer.Option("--data", "-d", help="MedMNIST .npz, folder with manifest.csv, or class folders."),
+    typer.Option(
+        "--data",
+        "-d",
+        help="MedMNIST .npz, folder with manifest.csv, class folders, or a published set.",
+    ),
 ]
 LabelColumn = Annotated[str, typer.Option(help="Column of manifest.csv with the label.")]
 SplitColumn = Annotated[str, typer.Option(help="Column of manifest.csv with the split.")]
@@ -52,12 +56,20 @@ def open_agent(workspace: Path | None, generalist: str | None) -> "GSCo":
 def read_data(
     task: str, data: Path, workspace: Path, card: Path | None, label: str, split: str, overlap: bool
 ) -> "Dataset":
-    """Read data with the card given, else the workspace's, else the shipped one, else a new one."""
-    from gsco.datasets import read_dataset
+    """Read data with the card given, else the workspace's, else the shipped one, else a new one.
+
+    A task named like a published data set is read in that set's layout, or from a manifest.
+    """
+    from gsco.datasets import read_dataset, read_known
+    from gsco.datasets.card import data_cards
     from gsco.task import ID, builtin_tasks, load_card
     from gsco.workspace import tasks_of
 
-    known = {**builtin_tasks(), **(tasks_of(workspace) if workspace.is_dir() else {})}
+    published = {name: one.task for name, one in data_cards().items() if one.task}
+    has_columns = (label, split) != ("label", "split") or (data / "manifest.csv").is_file()
+    if card is None and task in published and not has_columns:
+        return read_known(task, data)
+    known = {**published, **builtin_tasks(), **(tasks_of(workspace) if workspace.is_dir() else {})}
     chosen = load_card(card) if card else known.get(task)
     if chosen is None and not ID.fullmatch(task):
         raise UsageError(f"Task {task!r} cannot name a folder. Use small letters, digits, hyphens.")

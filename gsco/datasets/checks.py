@@ -99,13 +99,29 @@ def check_content(
             "Accuracy would be too high. Remove the copies, or use --allow-overlap "
             "(allow_overlap=True) if you know why."
         )
+    return keep_apart(records, digests)
+
+
+def keep_apart(records: Sequence[Record], digests: Mapping[str, str]) -> Kept:
+    """Drop the cases that share a patient or an image with a later split, never a test case.
+
+    For official splits, which are as they are.
+    """
+    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        if record.patient is not None:
+            groups["patient", record.patient].append(record)
+        if record.id in digests:
+            groups["content", digests[record.id]].append(record)
+    notes = _conflicts([g for (kind, _), g in groups.items() if kind == "content" and len(g) > 1])
     dropped: dict[str, str] = {}
-    for group in across:
+    for group in groups.values():
         last = max(SPLITS.index(record.split) for record in group)
         dropped.update((r.id, r.split) for r in group if SPLITS.index(r.split) < last)
-    counts = Counter(dropped.values())
-    number = ", ".join(f"{count} from {split}" for split, count in counts.items())
-    note = f"Images were dropped ({number}): identical ones stand in a later split."
+    if not dropped:
+        return Kept(tuple(records), notes)
+    number = ", ".join(f"{n} from {split}" for split, n in Counter(dropped.values()).items())
+    note = f"Cases were dropped ({number}): their patient or image stands in a later split."
     return Kept(tuple(r for r in records if r.id not in dropped), (*notes, note))
 
 

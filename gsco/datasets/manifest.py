@@ -7,8 +7,6 @@
 Several labels are parted by `|`. A blank patient_id means that the patient is unknown.
 """
 
-import csv
-import io
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from gsco.datasets.medmnist import check_images, load_arrays
 from gsco.datasets.record import NpzRow
 from gsco.datasets.row import Found, Row, complain, split_named
+from gsco.datasets.table import decode, read_bytes, split_lines
 from gsco.errors import DataError
 
 _IN_NPZ = re.compile(r"(?P<file>.+\.npz)#(?P<key>\w+)\[(?P<row>\d+)\]")
@@ -32,13 +31,8 @@ def read_manifest(folder: Path, *, split_column: str, label_column: str) -> Foun
     Raises:
         DataError: not UTF-8, a column is missing, or rows are wrong (up to five are listed).
     """
-    try:
-        content = (folder / "manifest.csv").read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"'manifest.csv' of {folder.name!r} cannot be read: {error.strerror}. Check its rights."
-        ) from error
-    lines = _rows(_decode(content))
+    content = read_bytes(folder / "manifest.csv")
+    lines = split_lines(decode(content, "manifest.csv"), "manifest.csv")
     columns = list(lines[0][1]) if lines else []
     has_split = _check_columns(columns, split_column, label_column)
     archives: Archives = {}
@@ -69,28 +63,6 @@ def read_manifest(folder: Path, *, split_column: str, label_column: str) -> Foun
 
 class _WrongRow(Exception):
     """A line that cannot be used, and why."""
-
-
-def _decode(content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"'manifest.csv' is not UTF-8: line {line} has the byte {content[error.start]:#04x}. "
-            "Save it as UTF-8 (in a spreadsheet: 'CSV UTF-8')."
-        ) from error
-
-
-def _rows(text: str) -> list[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""))
-    try:
-        return [(reader.line_num, cells) for cells in reader if any(c.strip() for c in cells)]
-    except csv.Error as error:
-        raise DataError(
-            f"'manifest.csv' cannot be read at line {reader.line_num}: {error}. "
-            "Write plain comma-separated lines."
-        ) from error
 
 
 def _check_columns(columns: list[str], split_column: str, label_column: str) -> bool:

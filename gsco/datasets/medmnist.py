@@ -84,6 +84,28 @@ OFFICIAL: Mapping[str, tuple[str, ...]] = {
     "organamnist": _ORGANS,
     "organcmnist": _ORGANS,
     "organsmnist": _ORGANS,
+    "organmnist3d": (
+        "liver",
+        "right kidney",
+        "left kidney",
+        "right femur",
+        "left femur",
+        "bladder",
+        "heart",
+        "right lung",
+        "left lung",
+        "spleen",
+        "pancreas",
+    ),
+    "nodulemnist3d": ("benign", "malignant"),
+    "adrenalmnist3d": ("normal", "hyperplasia"),
+    "fracturemnist3d": (
+        "buckle rib fracture",
+        "nondisplaced rib fracture",
+        "displaced rib fracture",
+    ),
+    "vesselmnist3d": ("vessel", "aneurysm"),
+    "synapsemnist3d": ("inhibitory synapse", "excitatory synapse"),
 }
 """Labels in the order of the files' class numbers."""
 
@@ -117,18 +139,23 @@ def load_arrays(file: Path) -> dict[str, NDArray[np.generic]]:
 
 
 def check_images(images: NDArray[np.generic], file: Path, key: str) -> NDArray[np.uint8]:
-    """Return `images` if they are (N, H, W) or (N, H, W, 3) uint8.
+    """Return `images`, (N, H, W) or (N, H, W, 3) uint8; of volumes, (N, D, H, W), the middle slice.
 
     Raises:
-        DataError: they are something else, such as volumes or floats.
+        DataError: they are something else, such as floats.
     """
-    flat = images.ndim == 3 or (images.ndim == 4 and images.shape[-1] == 3)
-    if not flat or images.dtype != np.uint8:
+    if images.ndim not in (3, 4) or images.dtype != np.uint8:
         raise DataError(
             f"{file.name!r}: {key!r} is {images.dtype} of shape {images.shape}; images are uint8, "
-            "(N, H, W) or (N, H, W, 3). Take slices of volumes, and scale values to 0..255."
+            "(N, H, W) or (N, H, W, 3), volumes (N, D, H, W). Scale values to 0..255."
         )
+    if _holds_volumes(images):
+        images = images[:, images.shape[1] // 2]
     return np.asarray(images, dtype=np.uint8)
+
+
+def _holds_volumes(images: NDArray[np.generic]) -> bool:
+    return images.ndim == 4 and images.shape[-1] != 3
 
 
 def read_npz(file: Path, task: Task | None) -> Found:
@@ -140,11 +167,12 @@ def read_npz(file: Path, task: Task | None) -> Found:
     arrays = load_arrays(file)
     names = task.texts if task else _official_names(file)
     rows: list[Row] = []
-    is_multi = False
+    is_multi = has_volumes = False
     for split in SPLITS:
         key = f"{split}_images"
         if key not in arrays:
             continue
+        has_volumes |= _holds_volumes(arrays[key])
         images = check_images(arrays[key], file, key)
         labels = _labels(arrays, file, split, len(images))
         is_multi |= labels.ndim == 2
@@ -161,7 +189,8 @@ def read_npz(file: Path, task: Task | None) -> Found:
             f"{file.name!r} holds {sorted(arrays)!r}, not 'train_images' and 'train_labels'. "
             "Give a MedMNIST file, or a folder with a manifest.csv."
         )
-    return Found(tuple(rows), is_multi, names)
+    notes = ("The images are volumes; the middle slice stands for each.",) if has_volumes else ()
+    return Found(tuple(rows), is_multi, names, notes=notes)
 
 
 def _official_names(file: Path) -> tuple[str, ...]:

@@ -4,10 +4,16 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gsco.datasets.checks import check_classes, check_content, check_patients, content_digests
+from gsco.datasets.checks import (
+    check_classes,
+    check_content,
+    check_patients,
+    content_digests,
+    keep_apart,
+)
 from gsco.datasets.folders import read_folders
 from gsco.datasets.manifest import read_manifest
 from gsco.datasets.medmnist import read_npz
@@ -37,21 +43,46 @@ def read_dataset(
     name = folder.stem if folder.is_file() else folder.resolve().name
     found = _find(folder, task, split_column, label_column)
     task = task or _card(name, found)
-    rows = _resolve(found, task, name)
-    digests = content_digests(rows)
-    divided = divide(rows, digests)
+    place = folder.parent if folder.is_file() else folder
+    made = build(found, task, name, licence_of(place), allow_overlap=allow_overlap)
+    return replace(made, columns=(label_column, split_column))
+
+
+def build(
+    found: Found,
+    task: Task,
+    name: str,
+    licence: str | None,
+    *,
+    allow_overlap: bool = False,
+    official: bool = False,
+) -> Dataset:
+    """Name the labels of what was found, divide it, and keep its splits apart.
+
+    `official` splits are kept: cases of training that would leak are dropped, with a note.
+
+    Raises:
+        DataError: labels do not fit the card, or the data would mislead.
+    """
+    resolved = resolve(found, task, name)
+    todo = f"The card's labels are {', '.join(map(repr, task.texts))}: edit the data or the card."
+    complain(f"Data set {name!r}", resolved.problems, todo)
+    digests = content_digests(resolved.rows)
+    divided = divide(resolved.rows, digests)
     records = tuple(_record(row, task) for row in divided.rows)
-    check_patients(records, name)
-    kept = check_content(records, digests, name, allow_overlap=allow_overlap)
+    if official:
+        kept = keep_apart(records, digests)
+    else:
+        check_patients(records, name)
+        kept = check_content(records, digests, name, allow_overlap=allow_overlap)
     scarce = check_classes(kept.records, task, name)
     return Dataset(
         name=name,
         task=task,
         records=kept.records,
         fingerprint=_fingerprint(kept.records, digests, found.content),
-        licence=licence_of(folder.parent if folder.is_file() else folder),
+        licence=licence,
         notes=(*found.notes, *divided.notes, *kept.notes, *scarce),
-        columns=(label_column, split_column),
     )
 
 
@@ -89,8 +120,20 @@ def _card(name: str, found: Found) -> Task:
     return replace(card_from_labels(id, words), kind="multi" if found.is_multi else "single")
 
 
-def _resolve(found: Found, task: Task, name: str) -> tuple[Row, ...]:
-    """Replace labels as written by the card's texts."""
+@dataclass(frozen=True)
+class Resolved:
+    """Rows with the card's texts, and what does not fit the card."""
+
+    rows: tuple[Row, ...]
+    problems: tuple[str, ...]
+
+
+def resolve(found: Found, task: Task, name: str) -> Resolved:
+    """Replace labels as written by the card's texts; rows that do not fit are problems.
+
+    Raises:
+        DataError: images have several labels, and the card allows one.
+    """
     if found.is_multi and task.kind != "multi":
         raise DataError(
             f"Data set {name!r} has images with several labels, but card {task.id!r} is of kind "
@@ -104,16 +147,16 @@ def _resolve(found: Found, task: Task, name: str) -> tuple[Row, ...]:
         if len(labels) < len(row.labels):
             wrong = next(word for word in row.labels if texts[word] is None)
             problems.append(f"{row.where}: label {wrong!r} is not in card {task.id!r}")
-        elif len(labels) > 1 and task.no_finding and task.resolve(task.no_finding) in labels:
+            continue
+        if len(labels) > 1 and task.no_finding and task.resolve(task.no_finding) in labels:
             problems.append(f"{row.where}: label {task.no_finding!r} stands only alone")
-        elif task.kind == "multi" and not labels and task.no_finding:
+            continue
+        if task.kind == "multi" and not labels and task.no_finding:
             labels = (task.resolve(task.no_finding) or task.no_finding,)
         # A set's order says nothing: the card's order, each label once.
         ordered = tuple(text for text in task.texts if text in labels)
         rows.append(replace(row, labels=ordered if task.kind == "multi" else labels))
-    todo = f"The card's labels are {', '.join(map(repr, task.texts))}: edit the data or the card."
-    complain(f"Data set {name!r}", problems, todo)
-    return tuple(rows)
+    return Resolved(tuple(rows), tuple(problems))
 
 
 def _record(row: Row, task: Task) -> Record:

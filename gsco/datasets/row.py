@@ -16,6 +16,7 @@ IMAGE_ENDINGS = (
     ".tiff",
     ".webp",
     ".dcm",
+    ".dicom",
     ".nii",
     ".nii.gz",
 )

@@ -24,7 +24,7 @@ GROUP = 8
 """Batches drawn together, so that those of one batch can be of like length."""
 _BLANK = Image.new("RGB", (8, 8))
 _STYLES: tuple[Style, ...] = ("paper", "calibrated", "calibrated")
-_WORDS = sorted({w for s in SENTENCES for w in re.findall("[a-z]{4,}", s.lower())})
+_WORDS: list[str] = sorted({w for s in SENTENCES for w in re.findall("[a-z]{4,}", s.lower())})
 _SYLLABLES = [f"{c}{v}{d}" for c in "bcdfghklmnprstvz" for v in "aeiou" for d in ("", *"lmnrst")]
 _SHARED = ("cell", "tumour", "type", "lesion", "disease", "of the skin", "not seen", "grade two")
 
@@ -168,7 +168,7 @@ def _word(draw: random.Random) -> str:
     """Return a word of the field, one of made-up syllables, or one glued of pieces of real ones."""
     kind = draw.randrange(3)
     if kind == 0:
-        return str(draw.choice(_WORDS))
+        return draw.choice(_WORDS)
     if kind == 1:
         return "".join(draw.choices(_SYLLABLES, k=draw.choice((1, 2, 3, 4))))
     return "".join(_piece(draw) for _ in range(draw.choice((1, 2, 3))))

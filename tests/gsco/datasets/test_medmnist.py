@@ -67,7 +67,7 @@ def test_unknown_numbers_need_a_card(write_npz) -> None:
         ({"train_labels": np.array([0, 1] * 3)}, "of shape (6,) for 8 images"),
         ({"train_labels": None}, "images but no 'train_labels'"),
         ({"train_images": np.zeros((8, 28, 28))}, "'train_images' is float64"),
-        ({"train_images": np.zeros((8, 28, 28, 28), np.uint8)}, "Take slices of volumes"),
+        ({"train_images": np.zeros((8, 28), np.uint8)}, "volumes (N, D, H, W)"),
         ({"train_images": np.array([{}] * 8)}, "holds Python objects"),
         (
             {"train_images": None, "val_images": None, "test_images": None},
@@ -124,7 +124,7 @@ def test_the_training_copy_of_a_test_image_is_dropped_with_a_note(write_npz) -> 
     dataset = read_dataset(file, TASK)
     assert [len(dataset.split(name)) for name in ("train", "val", "test")] == [6, 3, 4]
     assert "breastmnist.npz#train_images[2]" not in {record.id for record in dataset.records}
-    assert dataset.notes[-1].startswith("Images were dropped (2 from train, 1 from val)")
+    assert dataset.notes[-1].startswith("Cases were dropped (2 from train, 1 from val)")
     kept = read_dataset(file, TASK, allow_overlap=True)
     assert len(kept.records) == 16
     assert "2 images stand in two splits, as allowed" in kept.notes[-1]
@@ -139,3 +139,16 @@ def test_twins_with_different_labels_are_noted(write_npz) -> None:
     note = read_dataset(file, TASK).notes[0]
     assert note.startswith("1 identical images carry different labels")
     assert "train_images[0] (malignant)" in note
+
+
+def test_the_middle_slice_stands_for_a_volume(write_npz) -> None:
+    random = np.random.default_rng(5)
+    volumes = {
+        f"{split}_images": random.integers(0, 256, (count, 28, 28, 28), dtype=np.uint8)
+        for split, count in (("train", 8), ("val", 4), ("test", 4))
+    }
+    dataset = read_dataset(write_npz("nodulemnist3d.npz", **volumes))
+    assert dataset.task.texts == ("benign", "malignant")
+    assert "The images are volumes; the middle slice stands for each." in dataset.notes
+    shown = np.asarray(dataset.split("val")[1].open())[..., 0]
+    assert (shown == volumes["val_images"][1, 14]).all()
