@@ -17,7 +17,7 @@ import numpy as np
 from filelock import FileLock
 
 import gsco
-from gsco import fusing
+from gsco import fusing, fusion
 from gsco.datasets import Dataset, Record, targets_of
 from gsco.errors import DataError, GscoError
 from gsco.fusion import check_coverage
@@ -153,7 +153,8 @@ def _construct(
 
 def _key(dataset: Dataset, plan: Plan, generalist: "Generalist | None") -> str:
     reader = generalist.identity if generalist else None
-    facts = [dataset.fingerprint, dataset.task.to_toml(), asdict(plan), reader, gsco.__version__]
+    makes = [gsco.__version__, fusion.VERSION]
+    facts = [dataset.fingerprint, dataset.task.to_toml(), asdict(plan), reader, *makes]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -55,7 +55,7 @@ class Plan:
     shares: tuple[int, ...] = (12, 14, 16, 22, 6)
     """Images of each task in a batch of the tower's stage."""
     looking_steps: int = 700
-    weighing_steps: int = 600
+    weighing_steps: int = 840
     prompts: float = 0.5
     """Weight of the prompts' own tokens in the loss of the reading stage: labels that come again
     are what a model first learns to copy from."""
@@ -267,7 +267,7 @@ def train_whole(
 def _answer_loss(model: Any, states: Tensor, batch: Batch) -> Tensor:
     """Return the cross entropy to what should be said, where the answers part.
 
-    Only tokens that an answer has there are compared, as in a constrained reading.
+    Only tokens that a constraint lets follow there are compared, as in a reading.
     """
     logits = model.lm_head(states[batch.parts]).float()
     return functional.cross_entropy(logits.masked_fill(batch.wanted == 0, -1e4), batch.wanted)

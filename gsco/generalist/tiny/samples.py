@@ -4,6 +4,7 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -73,7 +74,7 @@ class Batch:
     """(B, T), whether the answers part at the token that follows."""
     wanted: "Tensor"
     """(parts.sum(), V) probabilities of the token that follows, row after row; 0 for tokens that no
-    answer has there."""
+    constraint lets follow."""
     rows: "Tensor"
     """(B,)."""
 
@@ -212,7 +213,10 @@ def _encoded(sample: Sample, tokenizer: "PreTrainedTokenizerFast", image_tokens:
     tokens = {text: tokenizer(text + END).input_ids for text in sample.chances}
     said = tokens[sample.answer]
     weighted = [(tokens[text], chance) for text, chance in sample.chances.items()]
-    following = [_following(weighted, said[:place]) for place in range(len(said))]
+    following = [
+        _rivals(tokenizer, weighted, said[:place]) | _following(weighted, said[:place])
+        for place in range(len(said))
+    ]
     return _Line(encode(sample.prompt, tokenizer, image_tokens), said, following, sample.row)
 
 
@@ -227,6 +231,34 @@ def _following(
             out[tokens[place]] = out.get(tokens[place], 0.0) + max(chance, 1e-9)
     total = sum(out.values())
     return {token: chance / total for token, chance in out.items()}
+
+
+def _rivals(
+    tokenizer: "PreTrainedTokenizerFast",
+    weighted: Sequence[tuple[Sequence[int], float]],
+    begun: Sequence[int],
+) -> dict[int, float]:
+    """Return, with next to no chance, the tokens that a constraint on texts also lets follow.
+
+    A server lets an answer go on with any token that its text goes on with: with `m` of `melanoma`.
+    """
+    place = len(begun)
+    left = {
+        tokenizer.decode(tokens[place:-1])
+        for tokens, _ in weighted
+        if tokens[:place] == begun and len(tokens) > place + 1
+    }
+    return {
+        token: 1e-12
+        for token, text in _texts(tokenizer)
+        if any(rest.startswith(text) for rest in left)
+    }
+
+
+@lru_cache(maxsize=2)
+def _texts(tokenizer: "PreTrainedTokenizerFast") -> list[tuple[int, str]]:
+    decoded = ((token, tokenizer.decode([token])) for token in range(len(tokenizer)))
+    return [(token, text) for token, text in decoded if text and not text.startswith("<")]
 
 
 def encode(prompt: Prompt, tokenizer: "PreTrainedTokenizerFast", image_tokens: int) -> list[int]:
