@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 import gsco
-from gsco.case import NOTICE, SYSTEMS, System
+from gsco.case import NOTICE, SYSTEMS
 from gsco.cli.bench import bench_app
 from gsco.cli.data import data_app
 from gsco.cli.generalist import NAME as GENERALIST
@@ -32,6 +32,7 @@ from gsco.cli.options import (
     read_data,
     style_named,
     system_named,
+    systems_named,
 )
 from gsco.cli.server import DOCTOR_EXAMPLE, SERVE_EXAMPLE, doctor, serve
 from gsco.cli.writing import ASK_EXAMPLE, REPORT_EXAMPLE, ask, report
@@ -201,9 +202,7 @@ def evaluate(
     from gsco.datasets.record import SPLITS, Split
     from gsco.evaluation.evaluate import evaluate as run
 
-    names: list[System] = (
-        [system_named(s.strip()) for s in system.split(",")] if system != "all" else list(SYSTEMS)
-    )
+    names = systems_named(system)
     if split not in SPLITS:
         raise UsageError(unknown("split", split, SPLITS, "gsco evaluate --help"))
     part: Split = split

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import typer
 
-from gsco.case import SYSTEMS
 from gsco.cli.options import (
     Generalist,
     Json,
@@ -14,7 +13,7 @@ from gsco.cli.options import (
     open_agent,
     print_json,
     style_named,
-    system_named,
+    systems_named,
 )
 from gsco.errors import UsageError
 
@@ -49,9 +48,7 @@ def bench_run(
     from gsco.evaluation.bench import Scope, local_items, run
     from gsco.evaluation.page import write
 
-    chosen = (
-        [system_named(s.strip()) for s in system.split(",")] if system != "all" else list(SYSTEMS)
-    )
+    chosen = systems_named(system)
     scope = Scope(limit, _shard(shard), style_named(style), seed, retry)
     agent = open_agent(workspace, generalist)
     items, left = local_items(agent, data, names or ())

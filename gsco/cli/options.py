@@ -83,6 +83,11 @@ def system_named(name: str) -> System:
     return name
 
 
+def systems_named(text: str) -> list[System]:
+    """Return the systems of `all`, or of names parted by commas."""
+    return list(SYSTEMS) if text == "all" else [system_named(s.strip()) for s in text.split(",")]
+
+
 def style_named(name: str) -> "Style":
     """Return the prompt style of that name, or raise with those there are."""
     if name not in ("calibrated", "paper"):

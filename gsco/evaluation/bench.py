@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gsco.case import SYSTEMS, Case, System
+from gsco.case import SYSTEMS, System
 from gsco.errors import DataError, UsageError
+from gsco.evaluation.evaluate import case_of, measured
 from gsco.evaluation.ledger import Answer, Ledger, arrays
 from gsco.evaluation.metrics import Answers, Row, measure, resamples
 from gsco.evaluation.paired import detectable, holm, mcnemar
@@ -83,10 +84,9 @@ def local_items(
     from gsco.datasets import read_dataset
 
     items, left = [], {}
-    for name, task in (
-        agent.tasks.items() if not names else ((n, agent.tools(n).task) for n in names)
-    ):
-        facts = open_task(agent.workspace, name).read_json("data.json")
+    for name in names or agent.tasks:
+        constructed = open_task(agent.workspace, name)
+        task, facts = constructed.read_task(), constructed.read_json("data.json")
         folder = root / str(facts["name"])
         if not folder.exists():
             left[name] = f"no {facts['name']!r} under {root.name!r}"
@@ -148,7 +148,10 @@ def _answer(
     progress: Progress,
 ) -> None:
     folder, labels = out / item.name, agent.tools(item.task).task.texts
-    records = _records(item, labels, scope.limit)
+    records = item.dataset.split("test")
+    if not records:
+        raise DataError(f"{item.name!r} has no test cases. Leave it out.")
+    records = measured(records, labels, item.name, item.task, scope.limit)
     _keep_cases(folder, records)
     part, parts = scope.shard
     mine = records[part - 1 :: parts]
@@ -176,20 +179,6 @@ def _former(folder: Path, ledger: Ledger) -> dict[str, str]:
         return {k: v for k, v in one.key.items() if k not in ("system", "generalist")}
 
     return {s: n for s, n in names.items() if make(Ledger.at(folder / n)) == make(ledger)}
-
-
-def _records(item: Item, labels: Sequence[str], limit: int | None) -> "list[Record]":
-    records = item.dataset.split("test")
-    if not records:
-        raise DataError(f"{item.name!r} has no test cases. Leave it out.")
-    if strange := {label for r in records for label in r.labels} - set(labels):
-        raise DataError(
-            f"Labels {sorted(strange)!r} of {item.name!r} are not in task {item.task!r}. "
-            "Choose the task that these data belong to."
-        )
-    if limit is not None and limit < len(records):
-        records = [records[i] for i in np.linspace(0, len(records) - 1, limit).astype(int)]
-    return records
 
 
 def _keep_cases(folder: Path, records: "Sequence[Record]") -> None:
@@ -233,11 +222,7 @@ def _answers(
     style: "Style",
 ) -> list[Answer]:
     start = time.perf_counter()
-    cases = [
-        Case((r.source if isinstance(r.source, Path) else r.open(),), task, id=r.id,
-             patient=r.patient)
-        for r in records
-    ]  # fmt: skip
+    cases = [case_of(record, task) for record in records]
     made = agent.diagnose_many(cases, system, style=style)
     each = (time.perf_counter() - start) / len(records)
     return [Answer.of(d, r.id, labels, each) for d, r in zip(made, records, strict=True)]

@@ -12,8 +12,6 @@ from gsco.evaluation.ledger import Answer, arrays
 from gsco.evaluation.metrics import Answers, Row, measure, resamples
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from gsco.agent import GSCo
     from gsco.datasets import Dataset, Record, Split
     from gsco.prompts import Style
@@ -58,23 +56,14 @@ def evaluate(
     card = agent.tools(task).task
     if not records:
         raise DataError(f"{dataset.name!r} has no {split!r} cases. Choose another `--split`.")
-    if strange := {label for r in records for label in r.labels} - set(card.texts):
-        raise DataError(
-            f"Labels {sorted(strange)!r} of {dataset.name!r} are not in task {task!r}: "
-            f"{', '.join(card.texts)}. Choose the task that these data belong to."
-        )
-    if limit is not None and limit < len(records):
-        records = [records[i] for i in np.linspace(0, len(records) - 1, limit).astype(int)]
+    records = measured(records, card.texts, dataset.name, task, limit)
     targets = targets_of(records, card)
     draws = resamples([r.patient or r.id for r in records], resampled, seed)
     answers: dict[System, Answers] = {}
     for system in systems:
         said: list[Diagnosis] = []
         for start in range(0, len(records), CHUNK):
-            cases = [
-                Case(images=(_image(r),), task=task, id=r.id, patient=r.patient)
-                for r in records[start : start + CHUNK]
-            ]
+            cases = [case_of(record, task) for record in records[start : start + CHUNK]]
             said += agent.diagnose_many(cases, system, style=style)
             progress(system, len(said), len(records))
         kept = (Answer.of(d, r.id, card.texts, 0.0) for d, r in zip(said, records, strict=True))
@@ -96,6 +85,28 @@ def evaluate(
     ]
 
 
-def _image(record: "Record") -> "Path | Image":
-    """Return the file where there is one: a damaged one is then a failure, not the end."""
-    return record.source if isinstance(record.source, Path) else record.open()
+def measured(
+    records: "list[Record]", labels: Sequence[str], data: str, task: str, limit: int | None
+) -> "list[Record]":
+    """Return at most `limit` of the records, spread over all of them.
+
+    Raises:
+        DataError: they have labels that the task does not know.
+    """
+    if strange := {label for r in records for label in r.labels} - set(labels):
+        raise DataError(
+            f"Labels {sorted(strange)!r} of {data!r} are not in task {task!r}: "
+            f"{', '.join(labels)}. Choose the task that these data belong to."
+        )
+    if limit is None or limit >= len(records):
+        return records
+    return [records[i] for i in np.linspace(0, len(records) - 1, limit).astype(int)]
+
+
+def case_of(record: "Record", task: str) -> Case:
+    """Return a record as a case, without its label.
+
+    Where there is a file it is handed on unopened: a damaged one is then a failure, not the end.
+    """
+    image = record.source if isinstance(record.source, Path) else record.open()
+    return Case(images=(image,), task=task, id=record.id, patient=record.patient)

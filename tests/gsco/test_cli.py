@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import run
 from fake_server import serving
 
 from gsco import cli, show
@@ -57,16 +58,6 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("TERM", "dumb")
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    """Run `gsco` as the console script does and return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["gsco", *map(str, words)])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def test_help_and_import_load_no_heavy_library() -> None:

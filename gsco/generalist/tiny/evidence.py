@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gsco.fusing import TOGETHER
 from gsco.task import Task
 from retrieval import Neighbour
 from specialists import Opinion
+from specialists.calibrate import softmax
 
 Floats = NDArray[np.float64]
-TOGETHER = "together"
 VALIDATION = 200
 """Fake cases on which reliabilities are measured."""
 
@@ -78,15 +79,15 @@ def draw_evidence(
     seen = _seen(targets, strength, shared, count, rng)
     covariance = (1 - shared) * np.eye(voices) + shared
     best = np.linalg.solve(covariance, strength)
-    chances = _softmax(np.einsum("v,nvk->nk", best, seen))
-    own = _softmax(strength[:, None] * seen)
+    chances = softmax(np.einsum("v,nvk->nk", best, seen))
+    own = softmax(strength[:, None] * seen)
     neighbours: tuple[Neighbour, ...] = ()
     if rad:
         neighbours, own[:, -1] = _neighbours(task, own[:, -1], draw, rng)
     said = own[:, : len(names)]
     # Some specialists are surer than they may be, some less: few are calibrated perfectly.
     off = rng.uniform(0.6, 1.6, len(names)) if draw.random() < 0.3 else np.ones(len(names))
-    said = _softmax(np.log(said.clip(1e-4)) / off[:, None])
+    said = softmax(np.log(said.clip(1e-4)) / off[:, None])
     opinions = tuple(
         _opinion(task, name, said[:, i], targets, draw) for i, name in enumerate(names)
     )
@@ -95,7 +96,7 @@ def draw_evidence(
         weights = (best / strength).clip(0, 3)
         if rad:
             weights[-1] *= 0.3
-        pooled = _softmax(np.einsum("v,nvk->nk", weights, np.log(own.clip(1e-4))))
+        pooled = softmax(np.einsum("v,nvk->nk", weights, np.log(own.clip(1e-4))))
         together = _opinion(task, TOGETHER, pooled, targets, draw)
     return Evidence(tuple(chances[0].tolist()), opinions, neighbours, together)
 
@@ -112,12 +113,6 @@ def _seen(
     alone = rng.standard_normal((len(targets), len(strength), count))
     truth = np.eye(count)[targets][:, None] * strength[:, None]
     out: Floats = truth + np.sqrt(shared) * common + np.sqrt(1 - shared) * alone
-    return out
-
-
-def _softmax(scores: Floats) -> Floats:
-    shifted = np.exp(scores - scores.max(-1, keepdims=True))
-    out: Floats = shifted / shifted.sum(-1, keepdims=True)
     return out
 
 
