@@ -6,7 +6,7 @@ a long label is not punished for its length, and `no` and `no tumour` part where
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -67,29 +67,87 @@ class Branch:
 
     prefix: tuple[int, ...]
     following: tuple[int, ...]
+    rivals: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    """Tokens that only begin what is left of some choices, and the numbers of those choices."""
 
 
-def branches(sequences: Sequence[Sequence[int]]) -> list[Branch]:
+class Vocabulary:
+    """The tokens of a model, by which a constraint on texts lets an answer go on."""
+
+    def __init__(self, tokens: Mapping[str, int]) -> None:
+        """Take each token's text, as the tokenizer stores it, and its number."""
+        self._numbers = tokens
+        self._texts = {number: text for text, number in tokens.items()}
+
+    def beginnings(self, rests: Sequence[Sequence[int]]) -> dict[int, tuple[int, ...]]:
+        """Return the tokens that begin the text of some of `rests`, and the places of those.
+
+        A server lets `melanoma` begin with `m`, too, though it is not spelt so.
+        """
+        found: dict[int, list[int]] = {}
+        for place, rest in enumerate(rests):
+            text = "".join(self._texts.get(token, "") for token in rest)
+            for end in range(1, len(text) + 1):
+                token = self._numbers.get(text[:end])
+                if token is not None:
+                    found.setdefault(token, []).append(place)
+        return {token: tuple(places) for token, places in found.items()}
+
+
+_NONE = Vocabulary({})
+
+
+def branches(sequences: Sequence[Sequence[int]], vocabulary: Vocabulary = _NONE) -> list[Branch]:
     """Return the places where token sequences part, the root first.
 
     Each sequence ends with the token that ends an answer, so that none is the start of another.
     """
-    following: dict[tuple[int, ...], dict[int, None]] = {}
-    for sequence in sequences:
-        for place, token in enumerate(sequence):
-            following.setdefault(tuple(sequence[:place]), {})[token] = None
-    parting = [Branch(prefix, tuple(tokens)) for prefix, tokens in following.items()]
-    return sorted((b for b in parting if len(b.following) > 1), key=lambda b: len(b.prefix))
+    passing: dict[tuple[int, ...], list[int]] = {}
+    for number, sequence in enumerate(sequences):
+        for place in range(len(sequence)):
+            passing.setdefault(tuple(sequence[:place]), []).append(number)
+    found = [
+        _branch(
+            prefix, [(number, sequences[number][len(prefix) :]) for number in numbers], vocabulary
+        )
+        for prefix, numbers in passing.items()
+    ]
+    return sorted((b for b in found if len(b.following) > 1), key=lambda b: len(b.prefix))
+
+
+def _branch(
+    prefix: tuple[int, ...], rests: Sequence[tuple[int, Sequence[int]]], vocabulary: Vocabulary
+) -> Branch:
+    following = tuple(dict.fromkeys(rest[0] for _, rest in rests))
+    begun = vocabulary.beginnings([rest[:-1] for _, rest in rests])
+    rivals = {
+        token: tuple(rests[place][0] for place in places)
+        for token, places in begun.items()
+        if token not in following
+    }
+    return Branch(prefix, following, rivals)
 
 
 def weigh(
-    sequences: Sequence[Sequence[int]], chances: Mapping[tuple[int, ...], Mapping[int, float]]
+    sequences: Sequence[Sequence[int]],
+    tree: Sequence[Branch],
+    chances: Mapping[tuple[int, ...], Mapping[int, float]],
 ) -> list[float]:
-    """Return the probability of each sequence from those at every branch; they sum to 1."""
-    out = []
-    for sequence in sequences:
-        chance = 1.0
-        for place, token in enumerate(sequence):
-            chance *= chances.get(tuple(sequence[:place]), {token: 1.0})[token]
-        out.append(chance)
+    """Return the probability of each sequence from those at every branch; they sum to 1.
+
+    As in `spread`, what goes to a rival token is shared evenly by the choices it may lead to.
+    """
+    out = [_along(sequence, chances) for sequence in sequences]
+    for branch in tree:
+        reached = _along(branch.prefix, chances)
+        for token, numbers in branch.rivals.items():
+            for number in numbers:
+                out[number] += reached * chances[branch.prefix][token] / len(numbers)
     return out
+
+
+def _along(tokens: Sequence[int], chances: Mapping[tuple[int, ...], Mapping[int, float]]) -> float:
+    chance = 1.0
+    for place, token in enumerate(tokens):
+        chance *= chances.get(tuple(tokens[:place]), {token: 1.0})[token]
+    return chance

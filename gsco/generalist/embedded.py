@@ -13,7 +13,7 @@ from torch import Tensor
 from gsco.case import Reading
 from gsco.errors import GeneralistError, PromptTooLongError
 from gsco.generalist.card import card_of
-from gsco.generalist.choice import Branch, branches, weigh
+from gsco.generalist.choice import Branch, Vocabulary, branches, weigh
 from gsco.generalist.messages import messages
 from gsco.generalist.reading import Score, combine, expand, unread
 from gsco.generalist.tiny import FOLDER
@@ -113,7 +113,7 @@ class EmbeddedGeneralist:
     def _score(self, prompts: Sequence[Prompt]) -> list[Score]:
         """Return a score a prompt: one pass for all, and one more where labels part later on."""
         sequences = [[self._tokens(choice) for choice in prompt.choices] for prompt in prompts]
-        trees = [branches(group) for group in sequences]
+        trees = [branches(group, self._vocabulary) for group in sequences]
         deeper = [(i, b) for i, tree in enumerate(trees) for b in tree if b.prefix]
         inputs = self._inputs(prompts)
         given = self._looked(prompts, inputs)
@@ -127,8 +127,8 @@ class EmbeddedGeneralist:
             for (i, branch), row in zip(deeper, logits, strict=True):
                 chances[i][branch.prefix] = _chances(row, branch)
         return [
-            _score(prompt, weigh(group, found))
-            for prompt, group, found in zip(prompts, sequences, chances, strict=True)
+            _score(prompt, weigh(group, tree, found))
+            for prompt, group, tree, found in zip(prompts, sequences, trees, chances, strict=True)
         ]
 
     # Any: transformers' outputs have no common type.
@@ -171,6 +171,10 @@ class EmbeddedGeneralist:
     def _tokens(self, choice: str) -> list[int]:
         return [*self._tokenizer(choice, add_special_tokens=False).input_ids, self._end]
 
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return Vocabulary(self._tokenizer.get_vocab())
+
     @property
     def _end(self) -> int:
         end = self._model.generation_config.eos_token_id
@@ -210,9 +214,9 @@ def encoded(processor: Any, prompts: Sequence[Prompt]) -> Any:
 
 
 def _chances(logits: Tensor, branch: Branch) -> dict[int, float]:
-    following = torch.tensor(branch.following, device=logits.device)
-    chances = logits.float()[following].softmax(0).tolist()
-    return dict(zip(branch.following, chances, strict=True))
+    tokens = [*branch.following, *branch.rivals]
+    chances = logits.float()[torch.tensor(tokens, device=logits.device)].softmax(0).tolist()
+    return dict(zip(tokens, chances, strict=True))
 
 
 def _score(prompt: Prompt, weights: Sequence[float]) -> Score:

@@ -50,12 +50,12 @@ VOCABULARY = 1200
 class Plan:
     """How long and how fast to learn."""
 
-    reading_steps: int = 1900
+    reading_steps: int = 2100
     tower_steps: int = 1600
     shares: tuple[int, ...] = (12, 14, 16, 22, 6)
     """Images of each task in a batch of the tower's stage."""
-    looking_steps: int = 700
-    weighing_steps: int = 840
+    looking_steps: int = 600
+    weighing_steps: int = 750
     prompts: float = 0.5
     """Weight of the prompts' own tokens in the loss of the reading stage: labels that come again
     are what a model first learns to copy from."""
@@ -166,7 +166,8 @@ def _tower_loss(
         drawn = torch.multinomial(chance, share, replacement=True, generator=draw)
         rows.append(examples.rows[drawn])
         targets.append(examples.targets[drawn])
-    pixels = normalise(augment(pictures.pixels[torch.cat(rows)], draw), HALF, HALF)
+    drawn = augment(pictures.pixels[torch.cat(rows)], draw)
+    pixels = normalise(shaken(drawn, draw), HALF, HALF)
     parts = pooled(tower, pixels).split(list(plan.shares))
     losses = [
         functional.cross_entropy(head(part), target, label_smoothing=0.05)
@@ -256,7 +257,8 @@ def train_whole(
     def losses() -> Iterator[Tensor]:
         for batch in _batches(run, pictures, tokenizer, plan, stage.mix):
             drawn = augment(pictures.pixels[batch.rows], run.generator)
-            pixels = normalise(fogged(drawn, run.generator), HALF, HALF)
+            hazy = fogged(shaken(drawn, run.generator), run.generator)
+            pixels = normalise(hazy, HALF, HALF)
             states = model.model(input_ids=batch.tokens, pixel_values=pixels).last_hidden_state
             yield _answer_loss(model, states, batch)
 
@@ -280,6 +282,20 @@ def _prompt_loss(model: Any, states: Tensor, batch: Batch) -> Tensor:
     return functional.cross_entropy(
         model.lm_head(states[:, :-1][follows]), batch.tokens[:, 1:][follows]
     )
+
+
+def shaken(pixels: Tensor, draw: torch.Generator, share: float = 0.5) -> Tensor:
+    """Return (N, 3, S, S) pixels in [0, 255], a share as another scanner might show them.
+
+    That is with another gamma, from 0.5 to 2, and up to 20 grey levels of noise.
+    """
+    chosen = torch.rand(len(pixels), generator=draw) < share
+    some = pixels[chosen]
+    gamma = 2 ** (2 * torch.rand(len(some), 1, 1, 1, generator=draw) - 1)
+    strength = 20 * torch.rand(len(some), 1, 1, 1, generator=draw)
+    noise = strength * torch.randn(some.shape, generator=draw)
+    shown = (255 * (some / 255) ** gamma + noise).clamp(0, 255)
+    return pixels.index_put((chosen,), shown)
 
 
 def fogged(pixels: Tensor, draw: torch.Generator, share: float = 0.25) -> Tensor:

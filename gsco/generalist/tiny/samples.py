@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from gsco.generalist.choice import Vocabulary
 from gsco.generalist.messages import messages
 from gsco.generalist.tiny.data import Examples, Pictures
 from gsco.generalist.tiny.evidence import Evidence, draw_evidence
@@ -79,15 +80,19 @@ class Batch:
     """(B,)."""
 
 
-def draw_sample(pictures: Pictures, draw: random.Random, mix: Mix = LOOKING) -> Sample:
+def draw_sample(
+    pictures: Pictures, draw: random.Random, mix: Mix = LOOKING, pieces: Sequence[str] = ()
+) -> Sample:
     """Return a random sample: task, class and case each with the same chance.
+
+    Labels of made-up tasks are glued of `pieces`, among others.
 
     Where the task is made up, or the picture is of another kind of examination, only the evidence
     can tell. One in twelve asks for the presence of one label.
     """
     kind = draw.random()
     if kind < mix.made_up + mix.mistaken:
-        task, row = _unseen(pictures, draw, made_up=kind < mix.made_up)
+        task, row = _unseen(pictures, draw, pieces, made_up=kind < mix.made_up)
         target = draw.randrange(len(task.texts))
         moed, rad = draw.choices(_VARIANTS, weights=(1, 4, 4, 6))[0]
         evidence = draw_evidence(task, target, draw, moed=moed, rad=rad)
@@ -124,10 +129,12 @@ def _prompt(task: Task, evidence: Evidence, draw: random.Random) -> Prompt:
     )
 
 
-def _unseen(pictures: Pictures, draw: random.Random, *, made_up: bool) -> tuple[Task, int]:
+def _unseen(
+    pictures: Pictures, draw: random.Random, pieces: Sequence[str], *, made_up: bool
+) -> tuple[Task, int]:
     """Return a task and the row of a picture that cannot tell its labels apart."""
     if made_up:
-        return made_up_task(draw), draw.randrange(len(pictures.pixels))
+        return made_up_task(draw, pieces), draw.randrange(len(pictures.pixels))
     examples = draw.choice([e for e in pictures.tasks if e.task.modality != "medical image"])
     kinds = (examples.task.modality, "medical image")
     others = [e for e in pictures.tasks if e.task.modality not in kinds]
@@ -147,16 +154,21 @@ def _row(examples: Examples, target: int, draw: random.Random, *, fresh: bool) -
     return int(examples.rows[matching[draw.randrange(len(matching))]])
 
 
-def made_up_task(draw: random.Random) -> Task:
+def made_up_task(draw: random.Random, pieces: Sequence[str] = ()) -> Task:
     """Return a task whose labels are words drawn at random, so that they have to be read.
 
     Some of the words are of the field, others have never been seen; labels may share a word.
+
+    Args:
+        draw: where chance comes from.
+        pieces: a tokenizer's tokens that begin words. Glued of these, labels begin with every token
+            that a label may ever begin with; one that never began any could not be answered.
     """
-    count = draw.choice((2, 2, 3, 3, 4, 5, 7))
+    count = draw.choice((2, 2, 3, 3, 4, 5, 6, 7, 8))
     texts: dict[str, None] = {}
     shared = draw.choice(_SHARED) if draw.random() < 0.4 else None
     while len(texts) < count:
-        text = " ".join(_word(draw) for _ in range(draw.choice((1, 1, 2))))
+        text = " ".join(_word(draw, pieces) for _ in range(draw.choice((1, 1, 2))))
         if shared and draw.random() < 0.5:
             text = draw.choice((f"{text} {shared}", f"{shared} {text}"))
         texts[text] = None
@@ -165,20 +177,14 @@ def made_up_task(draw: random.Random) -> Task:
     return Task("made-up", "Made up", "single", labels, modality="medical image", stem=stem)
 
 
-def _word(draw: random.Random) -> str:
-    """Return a word of the field, one of made-up syllables, or one glued of pieces of real ones."""
-    kind = draw.randrange(3)
+def _word(draw: random.Random, pieces: Sequence[str]) -> str:
+    """Return a word of the field, one of made-up syllables, or one glued of pieces."""
+    kind = draw.randrange(4 if pieces else 2)
     if kind == 0:
         return draw.choice(_WORDS)
     if kind == 1:
         return "".join(draw.choices(_SYLLABLES, k=draw.choice((1, 2, 3, 4))))
-    return "".join(_piece(draw) for _ in range(draw.choice((1, 2, 3))))
-
-
-def _piece(draw: random.Random) -> str:
-    word = draw.choice(_WORDS)
-    start = draw.randrange(len(word) - 1)
-    return word[start : start + draw.choice((2, 3, 4, 5))]
+    return "".join(draw.choices(pieces, k=draw.choice((1, 2, 3))))
 
 
 def batches(
@@ -190,7 +196,8 @@ def batches(
     mix: Mix = LOOKING,
 ) -> list[Batch]:
     """Return `GROUP` batches whose samples are of like length, in random order."""
-    samples = [draw_sample(pictures, draw, mix) for _ in range(GROUP * size)]
+    pieces = _pieces(tokenizer)
+    samples = [draw_sample(pictures, draw, mix, pieces) for _ in range(GROUP * size)]
     coded = sorted(
         (_encoded(sample, tokenizer, image_tokens if mix.looks else 0) for sample in samples),
         key=lambda line: len(line.asked) + len(line.said),
@@ -211,10 +218,11 @@ class _Line:
 
 def _encoded(sample: Sample, tokenizer: "PreTrainedTokenizerFast", image_tokens: int) -> _Line:
     tokens = {text: tokenizer(text + END).input_ids for text in sample.chances}
+    vocabulary = _vocabulary(tokenizer)
     said = tokens[sample.answer]
     weighted = [(tokens[text], chance) for text, chance in sample.chances.items()]
     following = [
-        _rivals(tokenizer, weighted, said[:place]) | _following(weighted, said[:place])
+        _rivals(vocabulary, weighted, said[:place]) | _following(weighted, said[:place])
         for place in range(len(said))
     ]
     return _Line(encode(sample.prompt, tokenizer, image_tokens), said, following, sample.row)
@@ -234,31 +242,23 @@ def _following(
 
 
 def _rivals(
-    tokenizer: "PreTrainedTokenizerFast",
-    weighted: Sequence[tuple[Sequence[int], float]],
-    begun: Sequence[int],
+    vocabulary: Vocabulary, weighted: Sequence[tuple[Sequence[int], float]], begun: Sequence[int]
 ) -> dict[int, float]:
-    """Return, with next to no chance, the tokens that a constraint on texts also lets follow.
-
-    A server lets an answer go on with any token that its text goes on with: with `m` of `melanoma`.
-    """
+    """Return, with next to no chance, the tokens that a constraint on texts also lets follow."""
     place = len(begun)
-    left = {
-        tokenizer.decode(tokens[place:-1])
-        for tokens, _ in weighted
-        if tokens[:place] == begun and len(tokens) > place + 1
-    }
-    return {
-        token: 1e-12
-        for token, text in _texts(tokenizer)
-        if any(rest.startswith(text) for rest in left)
-    }
+    rests = [tokens[place:-1] for tokens, _ in weighted if tokens[:place] == begun]
+    return dict.fromkeys(vocabulary.beginnings(rests), 1e-12)
 
 
 @lru_cache(maxsize=2)
-def _texts(tokenizer: "PreTrainedTokenizerFast") -> list[tuple[int, str]]:
-    decoded = ((token, tokenizer.decode([token])) for token in range(len(tokenizer)))
-    return [(token, text) for token, text in decoded if text and not text.startswith("<")]
+def _vocabulary(tokenizer: "PreTrainedTokenizerFast") -> Vocabulary:
+    return Vocabulary(tokenizer.get_vocab())
+
+
+@lru_cache(maxsize=2)
+def _pieces(tokenizer: "PreTrainedTokenizerFast") -> tuple[str, ...]:
+    """Return the tokens of a tokenizer that a word may begin with."""
+    return tuple(sorted(text for text in tokenizer.get_vocab() if re.fullmatch("[a-z]+", text)))
 
 
 def encode(prompt: Prompt, tokenizer: "PreTrainedTokenizerFast", image_tokens: int) -> list[int]:

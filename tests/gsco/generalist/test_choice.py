@@ -1,6 +1,6 @@
 import pytest
 
-from gsco.generalist.choice import Branch, Step, branches, spread, weigh
+from gsco.generalist.choice import Branch, Step, Vocabulary, branches, spread, weigh
 
 ENDS = {"no": 0.25, "no tumour": 0.75}
 
@@ -47,7 +47,33 @@ def test_branches_are_the_places_where_sequences_part_the_root_first() -> None:
     ]
 
 
+def test_tokens_that_only_begin_a_choice_are_rivals_where_choices_part() -> None:
+    vocabulary = Vocabulary({"</s>": 0, "mel": 1, "anoma": 2, "anocyte": 3, "m": 4, "a": 5, "n": 6})
+    sequences = [(1, 2, 0), (1, 3, 0), (6, 0)]
+    root, fork = branches(sequences, vocabulary)
+    assert root == Branch((), (1, 6), {4: (0, 1)})
+    assert fork == Branch((1,), (2, 3), {5: (0, 1)})
+
+
 def test_a_sequence_weighs_the_product_of_its_branches_and_all_sum_to_one() -> None:
     sequences = [(5, 1, 9), (5, 2, 9), (7, 8, 8, 9)]
-    weights = weigh(sequences, {(): {5: 0.6, 7: 0.4}, (5,): {1: 0.5, 2: 0.5}})
-    assert weights == pytest.approx([0.3, 0.3, 0.4])
+    chances = {(): {5: 0.6, 7: 0.4}, (5,): {1: 0.5, 2: 0.5}}
+    assert weigh(sequences, branches(sequences), chances) == pytest.approx([0.3, 0.3, 0.4])
+
+
+def test_what_goes_to_a_rival_is_shared_by_the_choices_it_leads_to() -> None:
+    sequences = [(5, 1, 9), (5, 2, 9), (7, 9)]
+    tree = [Branch((), (5, 7), {6: (0, 1, 2)}), Branch((5,), (1, 2), {3: (1,)})]
+    chances = {(): {5: 0.5, 7: 0.2, 6: 0.3}, (5,): {1: 0.4, 2: 0.4, 3: 0.2}}
+    assert weigh(sequences, tree, chances) == pytest.approx([0.3, 0.4, 0.3])
+
+
+def test_a_servers_answer_and_the_tree_say_the_same_of_a_rival() -> None:
+    vocabulary = Vocabulary({"</s>": 0, "glioma": 1, "normal": 2, "g": 3, "n": 4})
+    sequences = [(1, 0), (2, 0)]
+    tops = {"glioma": 0.4, "g": 0.3, "normal": 0.1, "n": 0.2}
+    numbers = {"glioma": 1, "normal": 2, "g": 3, "n": 4}
+    chances = {(): {numbers[text]: chance for text, chance in tops.items()}}
+    served = spread(("glioma", "normal"), [Step("glioma", tops), Step("</s>", {"</s>": 1.0})])
+    weighed = weigh(sequences, branches(sequences, vocabulary), chances)
+    assert list(served.values()) == pytest.approx(weighed)
