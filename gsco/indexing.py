@@ -32,6 +32,7 @@ def entry_of(record: Record, source: str) -> Entry:
         source=source,
         content_hash=prints.content_hash,
         perceptual_hash=prints.perceptual_hash,
+        report=record.report,
     )
 
 

@@ -19,3 +19,5 @@ class Entry:
     """SHA-256 of its pixels (`fingerprint`); empty if unknown, then it never matches."""
     perceptual_hash: str = ""
     """Hex digits that change little when an image is re-encoded; empty if it has none."""
+    report: str | None = None
+    """What was written of its images, if the data tell."""

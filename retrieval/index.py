@@ -252,7 +252,7 @@ class CaseIndex:
                 dropped += 1
                 continue
             neighbours.append(
-                Neighbour(case.id, case.labels, similarity, case.patient, case.source)
+                Neighbour(case.id, case.labels, similarity, case.patient, case.source, case.report)
             )
         return SearchResult(tuple(neighbours), dropped)
 

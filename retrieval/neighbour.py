@@ -19,3 +19,5 @@ class Neighbour(NamedTuple):
     """Pseudonym of the patient it belongs to, if known."""
     source: str | None = None
     """The data set it comes from."""
+    report: str | None = None
+    """What was written of its images, if the index knows."""

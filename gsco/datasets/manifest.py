@@ -4,7 +4,8 @@
     images/a.png,train,benign,P07
     set.npz#train_images[3],test,malignant,
 
-Several labels are parted by `|`. A blank patient_id means that the patient is unknown.
+Several labels are parted by `|`. A blank patient_id means that the patient is unknown. A column
+`report` may hold what was written of the image.
 """
 
 import re
@@ -76,7 +77,7 @@ def _check_columns(columns: list[str], split_column: str, label_column: str) -> 
         hint = " Part the columns by commas." if len(columns) == 1 else ""
         raise DataError(
             f"'manifest.csv' {what}; its columns are {', '.join(map(repr, columns)) or 'none'}. "
-            f"It needs file, split, label, and may have patient_id.{hint}"
+            f"It needs file, split, label, and may have patient_id and report.{hint}"
         )
     return split_column in columns
 
@@ -101,7 +102,8 @@ def _row(
     source = _source(folder, file, archives)
     # Only a blank says "unknown"; it never joins two images.
     patient = cell.get("patient_id", "").strip() or None
-    return Row(f"line {number}", file, source, labels, split, patient)
+    report = cell.get("report", "").strip() or None
+    return Row(f"line {number}", file, source, labels, split, patient, report)
 
 
 def _source(folder: Path, file: str, archives: Archives) -> Path | NpzRow:

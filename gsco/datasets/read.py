@@ -163,7 +163,7 @@ def _record(row: Row, task: Task) -> Record:
     if row.split is None:
         raise ValueError(f"Row {row.id!r} was not divided.")
     label = row.labels if task.kind == "multi" else row.labels[0]
-    return Record(row.id, row.source, label, row.split, row.patient)
+    return Record(row.id, row.source, label, row.split, row.patient, row.report)
 
 
 def _fingerprint(records: Sequence[Record], digests: dict[str, str], content: bytes) -> str:

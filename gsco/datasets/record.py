@@ -42,6 +42,8 @@ class Record:
     split: Split
     patient: str | None = None
     """Pseudonym of the patient; None if unknown."""
+    report: str | None = None
+    """What was written of the image, for the prompts of reports; None if the data do not tell."""
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -44,6 +44,7 @@ class Row:
     split: Split | None
     """None if the data do not say."""
     patient: str | None = None
+    report: str | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from specialists import Opinion
 
 Style = Literal["paper", "calibrated"]
 SHOWN = 3
-"""How many labels of one specialist the calibrated style shows."""
+"""How many labels of one specialist the calibrated style shows, and how many neighbours' reports
+a prompt for a report."""
 
 __all__ = [
     "Form",
@@ -57,7 +58,8 @@ def build_prompt(
         task: what is asked; its labels are the options.
         images: the case's images, in order.
         opinions: the specialists' diagnoses (MoED); none leaves the slot out.
-        neighbours: the similar cases (RAD), nearest first; none leaves the slot out.
+        neighbours: the similar cases (RAD), nearest first; none leaves the slot out. Where a report
+            is asked for, those of the nearest three that have one are shown, too.
         together: what opinions and neighbours come to by the weights that validation taught; the
             published style, which passes labels only, leaves it out.
         drafts: reports that others have written of the images; none leaves the slot out.
@@ -73,12 +75,13 @@ def build_prompt(
     if not images:
         raise UsageError(f"A prompt for {task.id!r} has images=(). Give at least one image.")
     labels = task.texts
+    recalled = _reports(neighbours) if task.kind == "report" else ()
     check_letters(len(labels), answer_form)
     prompt = Prompt(
         role=template("role"),
         stem=cleaned(task.stem),
         options=labels,
-        evidence=_evidence(opinions, neighbours, together, drafts, style),
+        evidence=_evidence(opinions, neighbours, together, recalled, drafts, style),
         images=tuple(images),
         question=fill("question", question=cleaned(question)) if question else "",
         answer=_answer(task, answer_form),
@@ -102,6 +105,7 @@ def _evidence(
     opinions: Sequence[Opinion],
     neighbours: Sequence[Neighbour],
     together: Opinion | None,
+    recalled: Sequence[str],
     drafts: Sequence[str],
     style: Style,
 ) -> tuple[str, ...]:
@@ -121,10 +125,20 @@ def _evidence(
         parts += (fill(f"specialists_{style}", specialists=moed),)
     if together and style == "calibrated":
         parts += (fill("together", **_said(together)),)
+    if recalled:
+        parts += (fill(f"reports_{style}", reports=_lines(recalled)),)
     if drafts:
-        lines = "\n".join(fill("draft", draft=quoted(draft)) for draft in drafts)
-        parts += (fill(f"drafts_{style}", drafts=lines),)
+        parts += (fill(f"drafts_{style}", drafts=_lines(drafts)),)
     return parts
+
+
+def _reports(neighbours: Sequence[Neighbour]) -> tuple[str, ...]:
+    """Return what was written of the nearest cases; reports are long, so of a few."""
+    return tuple(n.report for n in neighbours if n.report)[:SHOWN]
+
+
+def _lines(reports: Sequence[str]) -> str:
+    return "\n".join(fill("draft", draft=quoted(report)) for report in reports)
 
 
 def _joined(labels: Sequence[str]) -> str:

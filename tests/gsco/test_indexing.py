@@ -1,13 +1,18 @@
 """Changing the index of a constructed task."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gsco.agent import GSCo
+from gsco.case import Case
 from gsco.datasets import Dataset
 from gsco.errors import DataError
+from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.indexing import add, rebuild, remove
+from gsco.settings import Settings
 from gsco.workspace import TaskFolder, open_task
 from retrieval.storage import read_manifest
 
@@ -51,6 +56,18 @@ def test_held_out_cases_never_enter_the_index(folder: TaskFolder, dataset: Datas
     assert "train-00.png" in text
     assert "test-" not in text
     assert "val-" not in text
+
+
+def test_what_was_written_of_a_case_is_shown_where_a_report_is_asked_for(
+    folder: TaskFolder, own_workspace: Path, dataset: Dataset
+) -> None:
+    told = tuple(replace(r, report=f"Seen in {r.id}.") for r in dataset.records)
+    rebuild(folder, replace(dataset, records=told), "independent", quiet)
+    writer = ScriptedGeneralist(lambda prompt: {}, text=("Findings: A tint.",))
+    agent = GSCo.open(own_workspace, generalist=writer, settings=Settings())
+    agent.report(Case(images=(dataset.split("test")[0].open(),), task="spots"))
+    shown = writer.asked[0].before.split("Reports of the similar cases, nearest first:\n")[1]
+    assert re.fullmatch(r'(- "Seen in train-\d\d\.png\."\n){3}', shown)
 
 
 def test_data_without_training_cases_are_refused(folder: TaskFolder, dataset: Dataset) -> None:

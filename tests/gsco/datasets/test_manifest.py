@@ -54,6 +54,12 @@ def test_a_blank_patient_is_unknown_and_never_shared(write_manifest, rows) -> No
     assert {record.patient for record in read_dataset(write_manifest(rows), TASK).records} == {None}
 
 
+def test_a_column_may_hold_what_was_written_of_an_image(write_manifest, rows) -> None:
+    told = [[*row, "Clear.\nNo mass." if n == 0 else " "] for n, row in enumerate(rows)]
+    records = read_dataset(write_manifest(told, (*COLUMNS, "report")), TASK).records
+    assert {r.report for r in records} == {"Clear.\nNo mass.", None}
+
+
 def test_without_a_card_one_is_made_of_the_labels(write_manifest, rows) -> None:
     rows = [[a, b, c.replace("benign", "quite_benign"), d] for a, b, c, d in rows]
     dataset = read_dataset(write_manifest(rows, folder="My Lesions_2"))
