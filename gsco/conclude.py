@@ -73,12 +73,16 @@ def _failures(state: State, number: int, reading: Reading | None) -> tuple[Failu
         found.append(Failure("generalist", reading.failure))
     elif reading and recalls(state["system"]):
         shown, recalled = state["shown"][number], len(state["recalled"][number].neighbours)
-        if shown < recalled:
-            left_out = f"The prompt was too long with {recalled} neighbours: it shows {shown}."
-            found.append(Failure("prompt", left_out))
+        found += shortened(recalled, shown)
     if unfused := state["unfused"][number]:
         found.append(unfused)
     return tuple(found)
+
+
+def shortened(recalled: int, shown: int) -> tuple[Failure, ...]:
+    """Return what to say of a prompt that was too long for all its neighbours, if it was."""
+    left_out = f"The prompt was too long with {recalled} neighbours: it shows {shown}."
+    return (Failure("prompt", left_out),) if shown < recalled else ()
 
 
 def _answer(

@@ -188,14 +188,14 @@ def decide(state: State, runtime: Runtime[Tools]) -> State:
     readings: list[Reading] | None = None
     shown = [len(one.neighbours) if recalls(system) else 0 for one in state["recalled"]]
     try:
-        readings = _read_all(generalist, prompt, shown, tools.permutations)
+        readings = read_all(generalist, prompt, shown, tools.permutations)
     except GeneralistError as error:
         failures.append(Failure("generalist", str(error)))
     seconds = {"decide": time.perf_counter() - start}
     return {"readings": readings, "shown": shown, "failures": failures, "seconds": seconds}
 
 
-def _read_all(
+def read_all(
     generalist: "Generalist",
     prompt: Callable[[int, int], "Prompt"],
     shown: list[int],

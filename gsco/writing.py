@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, TypeVar
 from PIL import Image
 
 from gsco.case import Answer, Case, Failure, Report
-from gsco.errors import GeneralistError, UsageError
+from gsco.conclude import shortened
+from gsco.errors import GeneralistError, PromptTooLongError, UsageError
 from gsco.fusing import together
 from gsco.prompts import Prompt, Style, build_prompt, options_of, question_task, report_task
+from gsco.workflow import read_all
 from gsco.workspace import open_task
 from retrieval import Neighbour
 from specialists import Opinion
@@ -77,33 +79,40 @@ def ask(
     if not choices and not generalist.writes:
         return (yield from _composed_answer(agent, pictures, question, task))
     evidence = Evidence() if task is None else _evidence(agent, Case(pictures, task))
-    prompt = build_prompt(
-        question_task(choices, evidence.modality),
-        images=pictures,
-        opinions=evidence.opinions,
-        neighbours=evidence.neighbours,
-        together=evidence.together,
-        question=question,
-        answer_form=generalist.answer_form,
-    )
+
+    def prompt(shown: int) -> Prompt:
+        return build_prompt(
+            question_task(choices, evidence.modality),
+            images=pictures,
+            opinions=evidence.opinions,
+            neighbours=evidence.neighbours[:shown],
+            together=evidence.together,
+            question=question,
+            answer_form=generalist.answer_form,
+        )
+
     if choices:
-        (reading,) = generalist.read([prompt], agent.settings.permutations)
+        counts = [len(evidence.neighbours)]
+        (reading,) = read_all(
+            generalist, lambda _, shown: prompt(shown), counts, agent.settings.permutations
+        )
         if reading.answer is None:
             raise GeneralistError(
                 reading.failure or _none_of(choices, reading.raw, generalist.name)
             )
-        text, probabilities = reading.answer, reading.probabilities
+        text, probabilities, (shown,) = reading.answer, reading.probabilities, counts
         yield text
     else:
-        text, probabilities = (yield from _written(generalist, prompt)), {}
+        text, shown = yield from _written(generalist, prompt, len(evidence.neighbours))
+        probabilities = {}
     return Answer(
         question,
         text,
         probabilities,
         generalist.name,
-        prompt.hash,
+        prompt(shown).hash,
         caution=None if generalist.writes else _guess(generalist.name),
-        failures=evidence.failures,
+        failures=(*evidence.failures, *shortened(len(evidence.neighbours), shown)),
     )
 
 
@@ -121,17 +130,20 @@ def report(
     if not generalist.writes:
         return (yield from _composed_report(agent, case, drafts))
     evidence = _evidence(agent, case)
-    prompt = build_prompt(
-        report_task(evidence.modality),
-        images=pictures,
-        opinions=evidence.opinions,
-        neighbours=evidence.neighbours,
-        together=evidence.together,
-        drafts=drafts,
-        question=case.question,
-        style=style,
-    )
-    text = yield from _written(generalist, prompt)
+
+    def prompt(shown: int) -> Prompt:
+        return build_prompt(
+            report_task(evidence.modality),
+            images=pictures,
+            opinions=evidence.opinions,
+            neighbours=evidence.neighbours[:shown],
+            together=evidence.together,
+            drafts=drafts,
+            question=case.question,
+            style=style,
+        )
+
+    text, shown = yield from _written(generalist, prompt, len(evidence.neighbours))
     parts = _PARTS.search(text)
     return Report(
         case=evidence.case,
@@ -140,8 +152,8 @@ def report(
         findings=(parts["findings"] or None) if parts else None,
         impression=(parts["impression"] or None) if parts else None,
         model=generalist.name,
-        prompt_hash=prompt.hash,
-        failures=evidence.failures,
+        prompt_hash=prompt(shown).hash,
+        failures=(*evidence.failures, *shortened(len(evidence.neighbours), shown)),
     )
 
 
@@ -163,18 +175,29 @@ def _evidence(agent: "GSCo", case: Case) -> Evidence:
     return Evidence(modality, made.opinions, made.neighbours, whole, made.failures, made.case)
 
 
-def _written(generalist: "Generalist", prompt: Prompt) -> Generator[str, None, str]:
-    """Stream what the generalist writes, and return the whole.
+def _written(
+    generalist: "Generalist", prompt: Callable[[int], Prompt], shown: int
+) -> Generator[str, None, tuple[str, int]]:
+    """Stream what the generalist writes; return the whole, and how many neighbours were shown.
+
+    Where the prompt is too long, the least similar neighbours go first, as for a diagnosis.
 
     Raises:
-        GeneralistError: nothing came, or no server answers.
+        GeneralistError: nothing came, no server answers, or the prompt is too long without any.
     """
-    pieces = []
-    for piece in generalist.write(prompt):
-        pieces.append(piece)
-        yield piece
+    pieces: list[str] = []
+    while True:
+        try:
+            for piece in generalist.write(prompt(shown)):
+                pieces.append(piece)
+                yield piece
+            break
+        except PromptTooLongError:
+            if not shown:
+                raise
+            shown //= 2
     if text := "".join(pieces).strip():
-        return text
+        return text, shown
     raise GeneralistError(
         f"{generalist.name!r} wrote nothing. Ask in other words or with options, and see the log "
         "of the server if there is one."

@@ -1,7 +1,7 @@
 """Questions and reports: who answers them, from what, and how it fails."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,9 +9,10 @@ from fake_server import DEAD, serving
 from PIL import Image
 
 from gsco.agent import GSCo
-from gsco.case import Case
-from gsco.errors import GeneralistError, UsageError
+from gsco.case import Case, Reading
+from gsco.errors import GeneralistError, PromptTooLongError, UsageError
 from gsco.explain import MARK
+from gsco.generalist.reading import unread
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.generalist.served import ServedGeneralist
 from gsco.prompts import Prompt
@@ -267,3 +268,53 @@ def test_a_server_answers_closed_and_open_questions(workspace: Path, draw: Draw)
         closed = agent.ask([draw((), 1)], "Is it red?")
         assert closed.probabilities == pytest.approx({"yes": 0.5, "no": 0.5})
         assert agent.ask([draw((), 1)], "What is shown?").text == "The lungs are clear."
+
+
+class Narrow(ScriptedGeneralist):
+    """Reads and writes only with at most two similar cases."""
+
+    def _refused(self, prompt: Prompt) -> PromptTooLongError | None:
+        cases = prompt.before.split("Specialists,")[0].count("\n- ")
+        return PromptTooLongError(f"{cases} are too many.") if cases > self.most else None
+
+    most = 2
+
+    def read(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
+        """Refuse what is too long, one by one."""
+        refused = [self._refused(prompt) for prompt in prompts]
+        read = super().read(prompts, permutations)
+        pairs = zip(prompts, refused, read, strict=True)
+        return [unread(p, self.name, error) if error else one for p, error, one in pairs]
+
+    def write(self, prompt: Prompt) -> Iterator[str]:
+        """Refuse what is too long before the first piece."""
+        if error := self._refused(prompt):
+            raise error
+        yield from super().write(prompt)
+
+
+@pytest.mark.parametrize("question", ["Is it red?", "What is shown?", None])
+def test_a_prompt_that_is_too_long_loses_its_farthest_neighbours_and_says_so(
+    workspace: Path, draw: Draw, question: str | None
+) -> None:
+    agent = GSCo.open(workspace, generalist=Narrow(prefer, text=("Red.",)), settings=Settings())
+    picture = draw(("red spot",), 2)
+    made = (
+        agent.ask(picture, question, task="spots")
+        if question
+        else agent.report(Case(images=(picture,), task="spots"))
+    )
+    assert made.text in ("yes", "Red.")
+    (failure,) = made.failures
+    assert failure.part == "prompt"
+    assert failure.reason == "The prompt was too long with 10 neighbours: it shows 2."
+
+
+def test_a_prompt_that_is_too_long_without_neighbours_is_an_error(
+    workspace: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Narrow, "most", -1)
+    agent = GSCo.open(workspace, generalist=Narrow(prefer), settings=Settings())
+    for question in ("Is it red?", "What is shown?"):
+        with pytest.raises(GeneralistError, match="too many"):
+            agent.ask(draw((), 2), question, task="spots")
