@@ -10,12 +10,17 @@ import pytest
 from benchmarks.starter import datasets
 from gsco.agent import GSCo
 from gsco.case import Case
+from gsco.datasets import read_dataset
 from gsco.datasets.samples import packaged_samples
 from gsco.demo import run
+from gsco.errors import DataError
 from gsco.evaluation.evaluate import evaluate
+from gsco.generalist.seen import DIGITS, seen_in
+from gsco.generalist.tiny import FOLDER
 from gsco.indexing import entry_of
+from gsco.task import task_named
 from gsco.workspace import starter, tasks_of
-from retrieval import overlaps
+from retrieval import fingerprint, overlaps
 
 TASKS = sorted(tasks_of(starter()))
 CHANCE = {"pneumonia-cxr": 1 / 2, "breast-ultrasound": 1 / 2, "brain-mri": 1 / 4, "modality": 1 / 6}
@@ -88,6 +93,30 @@ def test_the_starter_index_and_the_test_cases_never_overlap(
     indexed = agent.tools(task).index.entries
     assert len(indexed) > 50
     assert overlaps(indexed, held_out) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_gsco_tiny_has_learnt_from_no_held_out_case(task: str, data_root: Path) -> None:
+    dataset = datasets(data_root)[task]()
+    seen = {"train": 0, "test": 0}
+    for record in dataset.records:
+        if record.split in seen:
+            mark = fingerprint(record.open()).content_hash[:DIGITS]
+            seen[record.split] += mark in seen_in(FOLDER)
+    assert seen["train"] > 50
+    assert seen["test"] == 0
+
+
+@pytest.mark.slow
+def test_a_split_across_what_gsco_tiny_has_learnt_from_is_refused(
+    agent: GSCo, data_root: Path
+) -> None:
+    other = read_dataset(
+        data_root / "brain_tumor_mri", task_named("brain-mri"), split_column="alt_split"
+    )
+    with pytest.raises(DataError, match=r"cases were learnt from.*\n.*allow-overlap"):
+        evaluate(agent, other, "brain-mri", ["gsco"])
 
 
 @pytest.mark.slow

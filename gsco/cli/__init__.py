@@ -218,6 +218,7 @@ def evaluate(
             names,
             split=part,
             limit=limit,
+            allow_overlap=allow_overlap,
             style=style_named(style),
             seed=seed,
             progress=told,

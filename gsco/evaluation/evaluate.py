@@ -1,6 +1,7 @@
 """Run systems over the same cases of a data set and measure them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from gsco.case import Case, Diagnosis, System
 from gsco.errors import DataError
 from gsco.evaluation.ledger import Answer, arrays
 from gsco.evaluation.metrics import Answers, Row, measure, resamples
+from gsco.evaluation.overlap import refuse_learnt
+from gsco.workflow import READING_SYSTEMS
 
 if TYPE_CHECKING:
     from gsco.agent import GSCo
@@ -28,6 +31,7 @@ def evaluate(
     *,
     split: "Split" = "test",
     limit: int | None = None,
+    allow_overlap: bool = False,
     style: "Style" = "calibrated",
     seed: int = 0,
     resampled: int = 1000,
@@ -42,13 +46,16 @@ def evaluate(
         systems: what to compare; `specialist` is the baseline of the paired gain.
         split: which part of the data.
         limit: at most so many cases, spread over the part; None for all.
+        allow_overlap: whether test cases may be asked about that someone has learnt from; each row
+            then says so.
         style: of the prompts.
         seed: of the bootstrap.
         resampled: bootstrap draws.
         progress: told how far each system is.
 
     Raises:
-        DataError: the part is empty, or its labels are not the task's.
+        DataError: the part is empty, its labels are not the task's, or the index or the generalist
+            learnt from its cases.
     """
     from gsco.datasets import targets_of
 
@@ -57,6 +64,11 @@ def evaluate(
     if not records:
         raise DataError(f"{dataset.name!r} has no {split!r} cases. Choose another `--split`.")
     records = measured(records, card.texts, dataset.name, task, limit)
+    flatters = ""
+    if split == "test":
+        asks = any(s in READING_SYSTEMS for s in systems)
+        tools = agent.tools(task, "gsco" if asks else "stack")
+        flatters = refuse_learnt(records, tools, allowed=allow_overlap)
     targets = targets_of(records, card)
     draws = resamples([r.patient or r.id for r in records], resampled, seed)
     answers: dict[System, Answers] = {}
@@ -71,7 +83,7 @@ def evaluate(
         if (found := arrays(kept, ids, card.texts, targets.ndim == 2)) is not None:
             answers[system] = found
     baseline = answers.get("specialist")
-    return [
+    rows = [
         measure(
             task,
             system,
@@ -83,6 +95,7 @@ def evaluate(
         )
         for system, found in answers.items()
     ]
+    return [replace(row, notes=(*row.notes, flatters)) if flatters else row for row in rows]
 
 
 def measured(

@@ -23,6 +23,8 @@ class Generalist(Protocol):
     """The form of answer that suits it: small models cannot bind letters to labels."""
     writes: bool
     """Whether it can write free text: small models can only choose."""
+    seen: frozenset[str]
+    """Beginnings of the content hashes of images it learnt from; empty where nobody knows."""
 
     @property
     def identity(self) -> str:

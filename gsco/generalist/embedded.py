@@ -16,6 +16,7 @@ from gsco.generalist.card import card_of
 from gsco.generalist.choice import Branch, Vocabulary, branches, weigh
 from gsco.generalist.messages import messages
 from gsco.generalist.reading import Score, combine, expand, unread
+from gsco.generalist.seen import seen_in
 from gsco.generalist.tiny import FOLDER
 from gsco.prompts import Form, Prompt
 from specialists import torchvision_cure
@@ -52,6 +53,7 @@ class EmbeddedGeneralist:
         self._source = source
         self.answer_form: Form = answer_form or card.answer_form
         self.writes = card.writes
+        self.seen = seen_in(Path(source))
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._model, self._processor = load_model(source, self._device)
         self._tokenizer = self._processor.tokenizer

@@ -29,11 +29,14 @@ from gsco.datasets import Dataset, Pair, PairSet, Record
 from gsco.errors import DataError, GeneralistError
 from gsco.generalist.card import CARD, card_of
 from gsco.generalist.embedded import encoded, load_model
+from gsco.generalist.seen import seen_in, write_seen
 from gsco.generalist.tiny.evidence import draw_evidence
 from gsco.progress import Progress
 from gsco.prompts import Form, Prompt, Style, build_prompt, options_of, question_task, report_task
 from gsco.prompts.prompt import YES_NO
 from gsco.task import Task
+from retrieval import fingerprint
+from specialists.images import decode
 
 LANGUAGE = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 """The linear layers that get adapters, as transformers names them in all its image-text models."""
@@ -149,6 +152,9 @@ def tune(
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         _write(adapted, processor, out, plan, [*datasets, *pairs], source, name)
+        seen = {fingerprint(r.open()).content_hash for _, records in tasks for r in records}
+        seen |= {fingerprint(decode(pair.image)).content_hash for pair in asked}
+        write_seen(out / "model", seen | seen_in(Path(source)))
     return out / "model"
 
 

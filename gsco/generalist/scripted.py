@@ -27,6 +27,7 @@ class ScriptedGeneralist:
         self.name = self.identity = name
         self.answer_form = answer_form
         self.writes = writes
+        self.seen: frozenset[str] = frozenset()
         self.asked: list[Prompt] = []
         self._script = script
         self._text = tuple(text)

@@ -111,6 +111,7 @@ class ServedGeneralist:
         self._form = answer_form
         self.writes = True if writes is None else writes
         self._writes = writes
+        self.seen: frozenset[str] = frozenset()
         # One loop of our own keeps the connections, whatever loop or thread a caller lives in.
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, daemon=True)

@@ -1,5 +1,8 @@
 """Metrics: as scikit-learn has them, with intervals that hold the truth."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,6 +18,9 @@ from gsco.datasets import Dataset
 from gsco.errors import DataError
 from gsco.evaluation.evaluate import evaluate
 from gsco.evaluation.metrics import Answers, interval, macro_f1, measure, resamples
+from gsco.evaluation.overlap import refuse_learnt
+from gsco.generalist.seen import seen_in, write_seen
+from retrieval import fingerprint
 
 LABELS = ("a", "b", "c")
 
@@ -148,8 +154,6 @@ def test_evaluation_gives_one_row_a_system_on_the_same_cases(agent: GSCo, datase
 
 
 def test_data_of_other_labels_are_refused(agent: GSCo, dataset: Dataset) -> None:
-    from dataclasses import replace
-
     strange = replace(
         dataset, records=tuple(replace(r, label="green spot") for r in dataset.records)
     )
@@ -157,6 +161,41 @@ def test_data_of_other_labels_are_refused(agent: GSCo, dataset: Dataset) -> None
         evaluate(agent, strange, "spots", ["stack"])
     with pytest.raises(DataError, match="has no 'test' cases"):
         evaluate(agent, replace(dataset, records=()), "spots", ["stack"])
+
+
+def test_cases_that_the_index_learnt_from_are_refused_or_marked(
+    agent: GSCo, dataset: Dataset
+) -> None:
+    learnt = replace(dataset.split("train")[3], id="again.png", split="test")
+    mixed = replace(dataset, records=(*dataset.records, learnt))
+    said = (
+        r"1 of 21 cases were learnt from.*\n  again.png: indexed as train-03.png\n.*--allow-overlap"
+    )
+    with pytest.raises(DataError, match=said):
+        evaluate(agent, mixed, "spots", ["stack"])
+    (row,) = evaluate(agent, mixed, "spots", ["stack"], allow_overlap=True, resampled=5)
+    assert "1 of 21 cases were learnt from: the figures flatter." in row.notes
+    (row,) = evaluate(agent, dataset, "spots", ["stack"], resampled=5)
+    assert not any("flatter" in note for note in row.notes)
+
+
+def test_cases_that_the_generalist_learnt_from_are_refused_where_it_is_asked(
+    agent: GSCo, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = dataset.split("test")[0]
+    write_seen(tmp_path, [fingerprint(first.open()).content_hash])
+    monkeypatch.setattr(agent.generalist, "seen", seen_in(tmp_path))
+    with pytest.raises(DataError, match=f"{first.id}: learnt by the generalist"):
+        evaluate(agent, dataset, "spots", ["stack", "gsco"])
+    assert evaluate(agent, dataset, "spots", ["stack"], resampled=5)
+
+
+def test_a_damaged_image_hinders_no_search_for_what_was_learnt(
+    agent: GSCo, dataset: Dataset, tmp_path: Path
+) -> None:
+    (tmp_path / "damaged.png").write_bytes(b"no image")
+    damaged = replace(dataset.split("test")[0], id="damaged", source=tmp_path / "damaged.png")
+    assert refuse_learnt([damaged], agent.tools("spots")) == ""
 
 
 def test_f1_of_several_labels_is_that_of_scikit_learn() -> None:

@@ -2,7 +2,7 @@
 
 import csv
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gsco.errors import DataError
 from gsco.task import Label, Task, task_named
+from retrieval import fingerprint
 from specialists.images import decode, resize
 
 if TYPE_CHECKING:
@@ -119,6 +120,13 @@ def load_pictures(root: Path, split: Split, size: int) -> Pictures:
         pixels += [resize(decode(root / folder / row["file"]), size) for row in manifest]
     examples = [_examples(task, manifests, starts) for task in tasks()]
     return Pictures(torch.from_numpy(np.stack(pixels)), tuple(examples))
+
+
+def learnt(root: Path) -> Iterator[str]:
+    """Yield the content hash of every image that `load_pictures` reads for training."""
+    for folder in sorted({source.folder for sources in SOURCES.values() for source in sources}):
+        for row in _manifest(root / folder, "train"):
+            yield fingerprint(decode(root / folder / row["file"])).content_hash
 
 
 def _examples(

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gsco.generalist.seen import write_seen
 from gsco.generalist.tiny import architecture
-from gsco.generalist.tiny.data import Pictures, load_pictures
+from gsco.generalist.tiny.data import Pictures, learnt, load_pictures
 from gsco.generalist.tiny.export import export
 from gsco.generalist.tiny.samples import (
     GROUP,
@@ -129,7 +130,9 @@ def train(
         Stage("weighing", plan.weighing_steps, WEIGHING, 0.4),
     ):
         train_whole(model, pictures, tokenizer, out, plan, stage, progress)
-    return export(model, tokenizer, out / "model")
+    folder = export(model, tokenizer, out / "model")
+    write_seen(folder, learnt(data))
+    return folder
 
 
 def make_tokenizer(pictures: Pictures, seed: int) -> "PreTrainedTokenizerFast":

@@ -19,9 +19,11 @@ from gsco.datasets import Dataset, PairSet, read_dataset, read_pairs
 from gsco.errors import DataError, GeneralistError
 from gsco.generalist.embedded import EmbeddedGeneralist, load_model
 from gsco.generalist.lora import Plan, answer_loss, draw_sample, tune
+from gsco.generalist.seen import DIGITS, seen_in
 from gsco.generalist.tiny import FOLDER
 from gsco.generalist.tiny.tokens import IMAGE, PAD
 from gsco.prompts import Form, build_prompt
+from retrieval import fingerprint
 from specialists import torchvision_cure
 
 QUICK = Plan(rank=8, steps=6, batch=4, rate=3e-3, answer_form="label", every=2)
@@ -120,6 +122,9 @@ def test_tuning_gsco_tiny_lowers_its_loss_and_leaves_its_tower_alone(
     assert card["tuned_on"] == {spots.name: spots.licence or "unknown"}
     generalist = EmbeddedGeneralist(made)
     assert generalist.name == card["name"] == "model-gsco"
+    assert generalist.seen == seen_in(FOLDER) | {
+        fingerprint(r.open()).content_hash[:DIGITS] for r in spots.split("train")
+    }
     (reading,) = generalist.read(
         [build_prompt(TASK, images=[spots.split("test")[0].open()], answer_form="label")]
     )
