@@ -5,14 +5,18 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
+from drawn import TASK
 from PIL import Image, ImageDraw
 
 from gsco import Case, GSCo
+from gsco.datasets import read_dataset
 from gsco.doctor import examine
 from gsco.errors import GeneralistError
 from gsco.generalist.embedded import EmbeddedGeneralist
+from gsco.generalist.lora import Plan, tune
 from gsco.generalist.served import connect
 from gsco.generalist.tiny import FOLDER
 from gsco.prompts import Prompt, build_prompt
@@ -118,6 +122,33 @@ def test_a_prompt_beyond_the_context_is_told_apart(servers: Sequence[Server]) ->
         told, short = generalist.read([long, prompts(1)[0]])
     assert told.too_long
     assert short.failure is None
+
+
+def test_a_tuned_model_is_served_as_it_is(
+    servers: Sequence[Server], data: Path, tmp_path: Path
+) -> None:
+    """With `servers`, which are skipped where there is no vLLM."""
+    spots = read_dataset(data, TASK)
+    tuned = tune(
+        FOLDER,
+        [spots],
+        tmp_path / "tuned",
+        Plan(rank=8, steps=20, batch=8, rate=5e-3, answer_form="label"),
+    )
+    asked = [
+        build_prompt(TASK, images=[record.open()], answer_form="label")
+        for record in spots.split("test")[:8]
+    ]
+    embedded = EmbeddedGeneralist(tuned).read(asked)
+    before = EmbeddedGeneralist().read(asked)
+    with Server(Service(tuned, free_port()), log=tmp_path / "log") as server:
+        server.wait(600)
+        with connect([server.url]) as generalist:
+            served = generalist.read(asked)
+    for one, other, old in zip(embedded, served, before, strict=True):
+        assert other.failure is None
+        assert one.probabilities == pytest.approx(other.probabilities, abs=0.02)
+        assert one.probabilities != pytest.approx(old.probabilities, abs=0.02)
 
 
 def test_a_server_killed_half_way_costs_no_case_its_reading(
