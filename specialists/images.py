@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,7 +196,8 @@ def resize(image: Image.Image, size: int) -> NDArray[np.uint8]:
 def stack(images: Iterable[Image.Image], count: int, size: int, file: Path) -> NDArray[np.uint8]:
     """Write (count, 3, size, size) uint8 to `file` and return it mapped, not loaded."""
     partial = file.with_suffix(".partial")
-    table = np.lib.format.open_memmap(
+    # Not every numpy has types for it.
+    table: Any = np.lib.format.open_memmap(  # type: ignore[no-untyped-call,unused-ignore]
         partial, mode="w+", dtype=np.uint8, shape=(count, 3, size, size)
     )
     for row, image in enumerate(images):

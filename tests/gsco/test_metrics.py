@@ -21,6 +21,7 @@ from gsco.evaluation.metrics import Answers, interval, macro_f1, measure, resamp
 from gsco.evaluation.overlap import refuse_learnt
 from gsco.generalist.seen import seen_in, write_seen
 from retrieval import fingerprint
+from specialists import torchvision_cure
 
 LABELS = ("a", "b", "c")
 
@@ -204,3 +205,28 @@ def test_f1_of_several_labels_is_that_of_scikit_learn() -> None:
     targets[:, 3] = answers[:, 3] = 0
     expected = f1_score(targets, answers, average="macro", zero_division=0)
     assert macro_f1(answers, targets) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"), [("binary-class", 2), ("multi-class", 5), ("multi-label, binary-class", 6)]
+)
+def test_accuracy_and_auc_are_those_of_medmnist(kind: str, labels: int) -> None:
+    torchvision_cure.apply()
+    from medmnist.evaluator import getACC, getAUC
+
+    generator = np.random.default_rng(labels)
+    shown = generator.random((90, labels))
+    if kind.startswith("multi-label"):
+        targets = generator.integers(2, size=(90, labels))
+        chosen = (shown > 0.5).astype(np.int64)
+    else:
+        shown /= shown.sum(axis=1, keepdims=True)
+        targets = generator.integers(labels, size=90)
+        chosen = shown.argmax(axis=1)
+    answers = Answers(chosen, shown, [None] * 90, np.zeros(90, bool))
+    names = [str(i) for i in range(labels)]
+    draws = resamples(list(map(str, range(90))), 5, seed=0)
+    row = measure("t", "stack", answers, targets, names, draws)
+    asked = shown[:, 1] if kind == "binary-class" else shown
+    assert row.accuracy == pytest.approx(getACC(targets, asked, kind), abs=1e-12)
+    assert row.auc == pytest.approx(getAUC(targets, asked, kind), abs=1e-12)

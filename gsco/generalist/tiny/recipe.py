@@ -56,7 +56,7 @@ class Plan:
     shares: tuple[int, ...] = (12, 14, 16, 22, 6)
     """Images of each task in a batch of the tower's stage."""
     looking_steps: int = 600
-    weighing_steps: int = 750
+    weighing_steps: int = 560
     prompts: float = 0.5
     """Weight of the prompts' own tokens in the loss of the reading stage: labels that come again
     are what a model first learns to copy from."""
