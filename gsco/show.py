@@ -114,6 +114,21 @@ def benchmark(found: Sequence[Mapping[str, Any]]) -> None:
     console.print(table)
 
 
+def words(found: Sequence[Mapping[str, Any]]) -> None:
+    """Print how questions and reports were answered, one table a set."""
+    for one in found:
+        table = Table(title=f"{one['set']}: {one['model']}", caption=NOTICE)
+        table.add_column("metric", no_wrap=True)
+        for name in ("value", "95 %", "n"):
+            table.add_column(name, justify="right")
+        for name, metric in one["metrics"].items():
+            known = metric["interval"] is not None
+            span = "–".join(f"{bound:.3f}" for bound in metric["interval"]) if known else "–"
+            value = metric["note"] if metric["value"] is None else f"{metric['value']:.3f}"
+            table.add_row(name, value, span, str(metric["n"]))
+        console.print(table)
+
+
 def _marked(row: Mapping[str, Any]) -> str:
     gain = row["balanced_accuracy_gain_interval"]
     mark = "" if gain is None or gain[0] <= 0 <= gain[1] else "▲" if gain[0] > 0 else "▼"

@@ -31,7 +31,10 @@ def bench_run(
     data: Annotated[Path, typer.Option("--data", "-d", help="Holds the folders of the data sets.")],
     out: Out,
     names: Annotated[
-        list[str] | None, typer.Argument(help="Tasks; all constructed ones if left out.")
+        list[str] | None,
+        typer.Argument(
+            help="Tasks, and sets of questions or reports; all that are there if left out."
+        ),
     ] = None,
     workspace: Workspace = None,
     system: Annotated[str, typer.Option(help="all, or names parted by commas.")] = "all",
@@ -40,27 +43,42 @@ def bench_run(
     style: Annotated[str, typer.Option(help="Prompt style: calibrated or paper.")] = "calibrated",
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     retry: Annotated[bool, typer.Option(help="Ask cases again that failed.")] = False,
+    evidence: Annotated[
+        str | None, typer.Option(help="Task whose evidence stands beside questions and reports.")
+    ] = None,
     generalist: Generalist = None,
     as_json: Json = False,
 ) -> None:
-    """Ask every system the same test cases; killed and called again, it goes on."""
+    """Ask every system the same test cases; killed and called again, it goes on.
+
+    Beside the tasks of the workspace, the generalist is asked the questions (`vqa-rad`), and with
+    --evidence for the reports (`iu-xray`), of the published sets whose folders are there.
+    """
     from gsco import show
     from gsco.evaluation.bench import Scope, local_items, run
     from gsco.evaluation.page import write
+    from gsco.evaluation.words import is_word_set, run_words, word_sets
 
     chosen = systems_named(system)
     scope = Scope(limit, _shard(shard), style_named(style), seed, retry)
     agent = open_agent(workspace, generalist)
-    items, left = local_items(agent, data, names or ())
-    for name, why in left.items():
+    tasks = [name for name in names or () if not is_word_set(name)]
+    asked = [name for name in names or () if is_word_set(name)]
+    items, left = local_items(agent, data, tasks) if tasks or not names else ([], {})
+    reports = evidence is not None
+    sets, others = word_sets(data, asked, reports=reports) if asked or not names else ([], {})
+    for name, why in {**left, **others}.items():
         show.errors.print(f"{name} is left out: {why}.")
-    if not items:
+    if not items and not sets:
         raise UsageError(f"No constructed task has its data under {data.name!r}. Give --workspace.")
+    rows: list[dict[str, Any]] | None = []
     with show.progress() as told:
-        rows = run(agent, items, chosen, out, scope, told)
+        if items:
+            rows = run(agent, items, chosen, out, scope, told)
+        said = run_words(agent, sets, out, scope, evidence, told) if sets else []
     if rows is not None:
         write(out, rows)
-    _show(rows, out, as_json)
+    _show(rows, said, out, as_json)
 
 
 @bench_app.command("merge", epilog="Example: gsco bench merge --out runs/whole runs/a runs/b")
@@ -76,15 +94,19 @@ def bench_merge(
     rows = merge(out, shards)
     if rows is not None:
         write(out, rows)
-    _show(rows, out, as_json)
+    _show(rows, [], out, as_json)
 
 
 @bench_app.command("verify", epilog="Example: gsco bench verify runs/first")
 def bench_verify(run: Run, as_json: Json = False) -> None:
     """Compute every figure anew from the stored answers, without any model."""
     from gsco.evaluation.bench import verify
+    from gsco.evaluation.words import verify_words, word_results
 
-    problems = verify(run)
+    words = bool(word_results(run))
+    # A run may have asked for words only.
+    problems = [] if words and not any(run.glob("*/set.json")) else verify(run)
+    problems += verify_words(run) if words else []
     if as_json:
         print_json({"version": 1, "problems": problems})
     else:
@@ -111,8 +133,10 @@ def bench_report(run: Run, as_json: Json = False) -> None:
     """Write the report of a finished run anew."""
     from gsco.evaluation.bench import results
     from gsco.evaluation.page import write
+    from gsco.evaluation.words import word_results
 
-    rows = results(run)
+    only_words = bool(word_results(run)) and not any(run.glob("*/set.json"))
+    rows = [] if only_words else results(run)
     if rows is None:
         raise UsageError(f"{run.name!r} is not finished. Go on with `gsco bench run --out`.")
     page = write(run, rows)
@@ -129,13 +153,17 @@ def _shard(text: str) -> tuple[int, int]:
     return int(part), int(parts)
 
 
-def _show(rows: list[dict[str, Any]] | None, out: Path, as_json: bool) -> None:
+def _show(
+    rows: list[dict[str, Any]] | None, said: list[dict[str, Any]], out: Path, as_json: bool
+) -> None:
     from gsco import show
 
     if rows is None:
         typer.echo(f"Answers are in {out}; other shards are missing. Gather them with merge.")
     elif as_json:
-        print_json({"version": 1, "rows": rows})
+        print_json({"version": 1, "rows": rows, "words": said})
     else:
-        show.benchmark(rows)
+        if rows:
+            show.benchmark(rows)
+        show.words(said)
         typer.echo(f"Report: {out / 'report.html'}")

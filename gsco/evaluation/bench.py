@@ -133,7 +133,7 @@ def run(
         DataError: the folder holds other cases, or a set has none.
         UsageError: another run writes to the folder.
     """
-    with _locked(out):
+    with locked(out):
         for item in items:
             _answer(agent, item, systems, out, scope, progress)
         return finish(out)
@@ -247,7 +247,12 @@ def _about(agent: "GSCo", item: Item, ledgers: Mapping[str, str], scope: Scope) 
 
 
 @contextmanager
-def _locked(out: Path) -> Iterator[None]:
+def locked(out: Path) -> Iterator[None]:
+    """Keep a folder for one run.
+
+    Raises:
+        UsageError: another run has it.
+    """
     from filelock import FileLock, Timeout
 
     out.mkdir(parents=True, exist_ok=True)
@@ -409,7 +414,7 @@ def merge(out: Path, shards: Sequence[Path]) -> list[dict[str, Any]] | None:
     Raises:
         DataError: shards of other cases or of other systems' makes.
     """
-    with _locked(out):
+    with locked(out):
         for shard in shards:
             for stored in sets_of(shard):
                 _gather(stored, shard / stored.about["name"], out / stored.about["name"])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gsco.case import NOTICE
 from gsco.evaluation.bench import Stored, right, sets_of
 from gsco.evaluation.metrics import Answers, risk_coverage
+from gsco.evaluation.words import word_results
 from gsco.workspace import write_text
 
 if TYPE_CHECKING:
@@ -53,13 +54,19 @@ class Section:
 
 
 def write(out: Path, rows: Rows) -> Path:
-    """Write `report.html` and `report.md` of a finished run; return the page."""
+    """Write `report.html` and `report.md` of a finished run; return the page.
+
+    Args:
+        out: folder of the run.
+        rows: what the systems' diagnoses come to; none if the run asked only for words.
+    """
     from jinja2 import Environment
 
-    sections = [_section(stored, rows) for stored in sets_of(out)]
+    sections = [_section(stored, rows) for stored in sets_of(out)] if rows else []
     given = {
         "notice": NOTICE,
         "sections": sections,
+        "words": word_results(out),
         "forest": _forest(rows),
         "versions": {name: version(name) for name in ("gsco", "torch", "timm", "numpy")},
     }

@@ -1,0 +1,309 @@
+"""The benchmark of words: the questions and reports of published sets, beside the diagnoses.
+
+OUT/SET/words.json      what the set is, and its ledger
+        asked.jsonl     id, patient or image (hashed), kind and true answer of each, in order
+        generalist.KEY.jsonl    what was said
+OUT/language.json       every figure, computed from the files above alone
+
+Each answer is on disk as soon as a few are known; a run that was killed goes on where it was.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gsco.case import Case
+from gsco.errors import DataError, GscoError, UsageError
+from gsco.evaluation.bench import Scope, locked
+from gsco.evaluation.language import Kind, Said, measure_language
+from gsco.evaluation.ledger import Answer, Ledger
+from gsco.progress import Progress
+from gsco.prompts.prompt import YES_NO
+from gsco.workspace import write_text
+from specialists import SpecialistError
+
+if TYPE_CHECKING:
+    from gsco.agent import GSCo
+    from gsco.datasets import Question, Report
+
+VERSION = 1
+CHUNK = 32
+AT_ONCE = 16
+"""Questions that wait for a server at one time; in process one is read after the other."""
+RESULTS = "language.json"
+WHO = "generalist"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question, or the wish for one report."""
+
+    id: str
+    group: str
+    kind: Kind
+    expected: str
+    ask: Callable[["GSCo", str | None], Answer]
+    """From the agent and the task whose evidence is shown to what it said."""
+
+
+@dataclass(frozen=True)
+class WordSet:
+    """The test part of a published set of questions or reports."""
+
+    name: str
+    fingerprint: str
+    licence: str
+    asked: tuple[Asked, ...]
+    notes: tuple[str, ...] = ()
+
+
+def word_sets(
+    root: Path, names: Sequence[str] = (), *, reports: bool = True
+) -> tuple[list[WordSet], dict[str, str]]:
+    """Return the sets of questions and reports under `root`, and why others are left out.
+
+    Args:
+        root: holds the folder of each set, named as in `gsco data list`, or with _ for -.
+        names: sets to take; all that are there if none is given.
+        reports: whether reports can be asked for.
+
+    Raises:
+        DataError: a set is damaged.
+    """
+    from gsco.datasets.card import data_cards
+
+    found, left = [], {}
+    cards = {n: c for n, c in data_cards().items() if c.kind in ("vqa", "report")}
+    for name, card in cards.items():
+        if names and name not in names:
+            continue
+        folders = [root / name, root / name.replace("-", "_")]
+        folder = next((path for path in folders if path.is_dir()), None)
+        if folder is None:
+            if names:
+                left[name] = f"no {name!r} under {root.name!r}; `gsco data show {name}` says where"
+        elif card.kind == "report" and not reports:
+            left[name] = "reports need the evidence of a task; give --evidence TASK"
+        else:
+            made = _questions(name, folder) if card.kind == "vqa" else _reports(name, folder)
+            found.append(WordSet(name, _fingerprint(made[0]), card.licence, *made))
+    return found, left
+
+
+def is_word_set(name: str) -> bool:
+    """Whether that is the name of a published set of questions or reports."""
+    from gsco.datasets.card import data_cards
+
+    return name in data_cards() and data_cards()[name].kind in ("vqa", "report")
+
+
+def _questions(name: str, folder: Path) -> tuple[tuple[Asked, ...], tuple[str, ...]]:
+    from gsco.datasets import read_questions
+
+    read = read_questions(name, folder)
+    asked = tuple(
+        Asked(q.id, _hashed(q.patient or q.place), q.kind, q.answer, _asking(q))
+        for q in read.split("test")
+    )
+    return asked, read.notes
+
+
+def _reports(name: str, folder: Path) -> tuple[tuple[Asked, ...], tuple[str, ...]]:
+    from gsco.datasets import read_reports
+
+    read = read_reports(name, folder)
+    asked = tuple(
+        Asked(r.id, _hashed(r.patient or r.id), "report", r.report, _reporting(r))
+        for r in read.split("test")
+    )
+    return asked, read.notes
+
+
+def _asking(question: "Question") -> Callable[["GSCo", str | None], Answer]:
+    options = question.options
+    if not options and question.answer.strip().casefold() in YES_NO and question.kind == "closed":
+        options = YES_NO
+
+    def ask(agent: "GSCo", task: str | None) -> Answer:
+        made = agent.ask(question.open(), question.question, options=options, task=task)
+        failures = [f"{one.part}: {one.reason}" for one in made.failures]
+        if made.composed:
+            return _none(question.id, [*failures, f"{made.model} cannot write an answer"])
+        chances = [made.probabilities[option] for option in options] if made.probabilities else []
+        return Answer(question.id, made.text, chances, None, False, failures, 0.0)
+
+    return ask
+
+
+def _reporting(report: "Report") -> Callable[["GSCo", str | None], Answer]:
+    def ask(agent: "GSCo", task: str | None) -> Answer:
+        made = agent.report(Case(report.open(), task or ""))
+        failures = [f"{one.part}: {one.reason}" for one in made.failures]
+        # A text that is put together from evidence is a report of a kind; the failure marks it.
+        marks = [f"{made.model} cannot write: composed from evidence"] if made.composed else []
+        return Answer(report.id, made.text, [], None, False, [*failures, *marks], 0.0)
+
+    return ask
+
+
+def _none(id: str, failures: Sequence[str]) -> Answer:
+    return Answer(id, None, [], None, False, list(failures), 0.0)
+
+
+def _hashed(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _fingerprint(asked: Sequence[Asked]) -> str:
+    told = [(one.id, one.group, one.kind, one.expected) for one in asked]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def run_words(
+    agent: "GSCo",
+    sets: Sequence[WordSet],
+    out: Path,
+    scope: Scope,
+    task: str | None = None,
+    progress: Progress = lambda step, done, total: None,
+) -> list[dict[str, Any]]:
+    """Ask whatever is not in the ledgers yet, and write the results; return one mapping a set.
+
+    Args:
+        agent: whose generalist is asked.
+        sets: what to ask.
+        out: folder of the run.
+        scope: which questions; they are not asked in shards.
+        task: whose specialists and similar cases are shown beside each question; None for none.
+        progress: told how far each set is.
+
+    Raises:
+        DataError: the folder holds other questions of a set, or a set has none.
+        UsageError: another run writes to the folder, or a shard is asked for.
+    """
+    if scope.shard != (1, 1):
+        raise UsageError("Questions and reports are not asked in shards. Leave `--shard` out.")
+    with locked(out):
+        for one in sets:
+            _answer(agent, one, out / one.name, scope, task, progress)
+        rows = word_results(out)
+        write_text(out / RESULTS, as_text(rows))
+        return rows
+
+
+def _answer(
+    agent: "GSCo", one: WordSet, folder: Path, scope: Scope, task: str | None, progress: Progress
+) -> None:
+    if not one.asked:
+        raise DataError(f"{one.name!r} has no test part. Leave it out.")
+    asked = one.asked if scope.limit is None else _spread(one.asked, scope.limit)
+    lines = [json.dumps([a.id, a.group, a.kind, a.expected]) + "\n" for a in asked]
+    path, text = folder / "asked.jsonl", "".join(lines)
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
+        raise DataError(
+            f"{folder.parent.name!r} holds answers to other questions of {one.name!r}. Choose "
+            "another `--out`, or repeat that run's `--limit` on unchanged data."
+        )
+    write_text(path, text)
+    generalist = agent.generalist
+    key: dict[str, object] = {
+        "data": one.fingerprint,
+        "generalist": generalist.identity,
+        "permutations": agent.settings.permutations,
+        **({"task": task, **agent.tools(task).provenance} if task else {}),
+    }
+    ledger = Ledger(folder, WHO, key)
+    known = ledger.known()
+    left = [a for a in asked if a.id not in known or (scope.retry and known[a.id])]
+    done = len(asked) - len(left)
+    progress(one.name, done, len(asked))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for start in range(0, len(left), CHUNK):
+            chunk = left[start : start + CHUNK]
+            ledger.add(list(pool.map(lambda a: _said(agent, a, task), chunk)))
+            progress(one.name, done + start + len(chunk), len(asked))
+    about = {
+        "version": VERSION,
+        "name": one.name,
+        "licence": one.licence,
+        "notes": list(one.notes),
+        "model": generalist.name,
+        "evidence": task,
+        "seed": scope.seed,
+        "ledger": ledger.path.name,
+    }
+    write_text(folder / "words.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+
+
+def _spread(asked: Sequence[Asked], limit: int) -> Sequence[Asked]:
+    """Return at most `limit`, spread over all."""
+    if limit >= len(asked):
+        return asked
+    return [asked[i * (len(asked) - 1) // max(1, limit - 1)] for i in range(limit)]
+
+
+def _said(agent: "GSCo", one: Asked, task: str | None) -> Answer:
+    """Ask one question; whatever goes wrong is its own failure."""
+    start = time.perf_counter()
+    try:
+        made = one.ask(agent, task)
+    except (GscoError, SpecialistError) as error:
+        made = _none(one.id, [str(error)])
+    return Answer(**{**asdict(made), "seconds": round(time.perf_counter() - start, 6)})
+
+
+def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return results as they are stored."""
+    return json.dumps({"version": VERSION, "rows": rows}, indent=1, ensure_ascii=False) + "\n"
+
+
+def word_results(out: Path) -> list[dict[str, Any]]:
+    """Compute every figure from the stored answers; nothing where the run asked no questions."""
+    return [_measured(path.parent) for path in sorted(out.glob("*/words.json"))]
+
+
+def _measured(folder: Path) -> dict[str, Any]:
+    try:
+        about = json.loads((folder / "words.json").read_text(encoding="utf-8"))
+        lines = (folder / "asked.jsonl").read_text(encoding="utf-8").splitlines()
+        asked = [json.loads(line) for line in lines]
+        ledger, seed = Ledger.at(folder / about["ledger"]), int(about["seed"])
+        kept = {name: about[name] for name in ("name", "model", "evidence", "licence", "notes")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"The files of set {folder.name!r} are damaged ({error}). Run it again: answers that "
+            "are whole are not asked for twice."
+        ) from error
+    told = {answer.case: answer for answer in ledger.lines()}
+    said = [
+        Said(id, group, kind, expected, _text(told.get(id))) for id, group, kind, expected in asked
+    ]
+    figures = {name: asdict(found) for name, found in measure_language(said, seed).items()}
+    missing = sum(id not in told for id, *_ in asked)
+    return {"set": kept.pop("name"), **kept, "n": len(asked), "missing": missing} | {
+        "metrics": figures
+    }
+
+
+def _text(answer: Answer | None) -> str | None:
+    return answer.answer if answer and isinstance(answer.answer, str) else None
+
+
+def verify_words(out: Path) -> list[str]:
+    """Compute every figure anew from the stored answers; return what does not agree."""
+    rows, path = word_results(out), out / RESULTS
+    problems = [
+        f"{row['set']}: {row['missing']} of {row['n']} questions have no answer. Run it again."
+        for row in rows
+        if row["missing"]
+    ]
+    if rows and not path.is_file():
+        problems.append(f"There is no {RESULTS}. Run it again.")
+    elif rows and path.read_text(encoding="utf-8") != as_text(rows):
+        problems.append(f"{RESULTS} does not hold what the stored answers give.")
+    return problems

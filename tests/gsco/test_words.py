@@ -1,0 +1,217 @@
+"""The benchmark of words: every layout through it, killed, tampered with, and by command."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import asked_layouts
+import command
+import pytest
+from fake_server import serving
+
+from gsco.agent import GSCo
+from gsco.case import Reading
+from gsco.errors import DataError, GeneralistError, UsageError
+from gsco.evaluation import words
+from gsco.evaluation.bench import Scope
+from gsco.evaluation.ledger import Ledger
+from gsco.evaluation.page import write
+from gsco.evaluation.words import run_words, verify_words, word_sets
+from gsco.generalist.scripted import ScriptedGeneralist
+from gsco.prompts import Prompt
+from gsco.settings import Settings
+
+QUESTIONS = {
+    "slake": asked_layouts.slake,
+    "vqa-rad": asked_layouts.vqa_rad,
+    "vqa-med-2019": asked_layouts.vqa_med_2019,
+    "omnimedvqa": asked_layouts.omnimedvqa,
+    "pmc-vqa": asked_layouts.pmc_vqa,
+    "pathvqa": asked_layouts.pathvqa,
+}
+REPORTS = ("mimic-cxr", "iu-xray")
+
+
+def first(prompt: Prompt) -> Mapping[str, float]:
+    """Say yes, or the first of the options in the alphabet."""
+    wanted = "yes" if "yes" in prompt.answers else min(prompt.answers)
+    rest = 0.2 / max(1, len(prompt.answers) - 1)
+    return {answer: 0.8 if answer == wanted else rest for answer in prompt.answers}
+
+
+@pytest.fixture
+def writer() -> ScriptedGeneralist:
+    return ScriptedGeneralist(first, text=("Findings: the left lung. ", "Impression: clear."))
+
+
+@pytest.fixture
+def asking(workspace: Path, writer: ScriptedGeneralist) -> GSCo:
+    return GSCo.open(workspace, generalist=writer, settings=Settings())
+
+
+@pytest.fixture
+def rad(tmp_path: Path) -> Path:
+    (tmp_path / "data" / "vqa_rad").mkdir(parents=True)
+    asked_layouts.vqa_rad(tmp_path / "data" / "vqa_rad")
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_set_of_questions_is_asked_measured_and_verified(
+    name: str, asking: GSCo, tmp_path: Path
+) -> None:
+    (tmp_path / name).mkdir()
+    QUESTIONS[name](tmp_path / name)
+    sets, left = word_sets(tmp_path, [name])
+    assert left == {}
+    (row,) = run_words(asking, sets, tmp_path / "out", Scope())
+    assert (row["set"], row["missing"], row["model"]) == (name, 0, "scripted")
+    assert row["n"] == len(sets[0].asked) > 0
+    assert verify_words(tmp_path / "out") == []
+    for one in sets[0].asked:
+        assert f"{one.kind}_answered" in row["metrics"]
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_every_set_of_reports_is_asked_with_evidence(
+    name: str, asking: GSCo, tmp_path: Path
+) -> None:
+    (tmp_path / name).mkdir()
+    asked_layouts.r2gen(name)(tmp_path / name)
+    _, left = word_sets(tmp_path, [name], reports=False)
+    assert "--evidence" in left[name]
+    sets, _ = word_sets(tmp_path, [name])
+    (row,) = run_words(asking, sets, tmp_path / "out", Scope(), "spots")
+    assert row["metrics"]["report_answered"]["value"] == 1
+    assert row["evidence"] == "spots"
+    assert {"bleu_4", "rouge_l", "meteor", "cider", "clinical_f1"} <= set(row["metrics"])
+
+
+def test_a_run_that_was_cut_off_goes_on_and_asks_nothing_twice(
+    rad: Path, asking: GSCo, writer: ScriptedGeneralist, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(words, "CHUNK", 1)
+    sets, _ = word_sets(rad)
+    whole = run_words(asking, sets, tmp_path / "whole", Scope())
+    count = len(writer.asked)
+    out = tmp_path / "cut" / "vqa-rad"
+    add, calls = Ledger.add, []
+
+    def dying(ledger: Ledger, answers: list) -> None:
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(answers)
+        add(ledger, answers)
+
+    monkeypatch.setattr(Ledger, "add", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run_words(asking, sets, tmp_path / "cut", Scope())
+    monkeypatch.setattr(Ledger, "add", add)
+    (ledger,) = out.glob("generalist.*.jsonl")
+    with ledger.open("a") as file:
+        file.write('{"case": "hal')
+    writer.asked.clear()
+    assert run_words(asking, sets, tmp_path / "cut", Scope()) == whole
+    assert 0 < len(writer.asked) < count
+    results = [(tmp_path / run / "language.json").read_bytes() for run in ("whole", "cut")]
+    assert results[0] == results[1]
+    writer.asked.clear()
+    run_words(asking, sets, tmp_path / "cut", Scope())
+    assert writer.asked == []
+
+
+def test_what_cannot_be_answered_is_counted_and_the_run_goes_on(
+    rad: Path, workspace: Path, tmp_path: Path
+) -> None:
+    class Failing(ScriptedGeneralist):
+        def read(self, prompts: list[Prompt], permutations: int = 2) -> list[Reading]:
+            raise GeneralistError("No server answers.")
+
+    sets, _ = word_sets(rad)
+    agent = GSCo.open(workspace, generalist=Failing(first, writes=False), settings=Settings())
+    (row,) = run_words(agent, sets, tmp_path / "out", Scope())
+    assert row["metrics"]["closed_answered"]["value"] == 0
+    assert row["metrics"]["closed_accuracy"]["value"] == 0
+    assert row["metrics"]["open_answered"]["value"] == 0
+    (ledger,) = (tmp_path / "out" / "vqa-rad").glob("generalist.*.jsonl")
+    failures = [json.loads(line)["failures"] for line in ledger.read_text().splitlines()[1:]]
+    assert all(failures)
+    assert any("No server answers." in told[0] for told in failures)
+
+
+def test_a_damaged_image_is_the_failure_of_its_own_questions(
+    rad: Path, asking: GSCo, tmp_path: Path
+) -> None:
+    sets, _ = word_sets(rad)
+    for file in (rad / "vqa_rad").rglob("*"):
+        if file.suffix in (".jpg", ".png"):
+            file.write_bytes(b"no image")
+            break
+    (row,) = run_words(asking, sets, tmp_path / "out", Scope())
+    assert row["missing"] == 0
+
+
+def test_changed_answers_and_changed_figures_are_found(
+    rad: Path, asking: GSCo, tmp_path: Path
+) -> None:
+    sets, _ = word_sets(rad)
+    out = tmp_path / "out"
+    run_words(asking, sets, out, Scope())
+    (out / "language.json").write_text("{}")
+    assert verify_words(out) == ["language.json does not hold what the stored answers give."]
+    (ledger,) = (out / "vqa-rad").glob("generalist.*.jsonl")
+    lines = ledger.read_text().splitlines(keepends=True)
+    ledger.write_text("".join(lines[:-1]))
+    assert "1 of" in verify_words(out)[0]
+    (out / "vqa-rad" / "asked.jsonl").write_text("nothing\n")
+    with pytest.raises(DataError, match="damaged"):
+        verify_words(out)
+
+
+def test_other_questions_and_shards_are_refused(rad: Path, asking: GSCo, tmp_path: Path) -> None:
+    sets, _ = word_sets(rad)
+    run_words(asking, sets, tmp_path / "out", Scope(limit=1))
+    with pytest.raises(DataError, match="other questions"):
+        run_words(asking, sets, tmp_path / "out", Scope())
+    with pytest.raises(UsageError, match="shard"):
+        run_words(asking, sets, tmp_path / "new", Scope(shard=(1, 2)))
+    with pytest.raises(DataError, match="no test part"):
+        run_words(asking, [replace(sets[0], asked=())], tmp_path / "new", Scope())
+
+
+def test_a_set_that_is_not_there_is_left_out_with_where_to_find_it(tmp_path: Path) -> None:
+    sets, left = word_sets(tmp_path, ["slake"])
+    assert sets == []
+    assert "gsco data show slake" in left["slake"]
+    assert word_sets(tmp_path) == ([], {})
+
+
+def test_the_page_shows_every_metric_and_no_markup_of_others(
+    rad: Path, asking: GSCo, tmp_path: Path
+) -> None:
+    sets, _ = word_sets(rad)
+    out = tmp_path / "out"
+    run_words(asking, [replace(sets[0], notes=("<script>alert(1)</script>",))], out, Scope())
+    page = write(out, [])
+    html, text = page.read_text(), (out / "report.md").read_text()
+    for shown in (html, text):
+        assert "closed_accuracy" in shown
+        assert "open_token_f1" in shown
+        assert "never a medical device" in shown or "not a medical device" in shown
+    assert "<script>alert" not in html
+
+
+def test_questions_are_asked_of_a_server_by_command(
+    rad: Path, workspace: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    out = tmp_path / "out"
+    with serving() as server:
+        asked = ["-d", rad, "-w", workspace, "-o", out, "--generalist", server.url, "--json"]
+        assert command.run(monkeypatch, "bench", "run", "vqa-rad", *asked) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["rows"] == []
+    assert told["words"][0]["metrics"]["open_answered"]["value"] == 1
+    assert command.run(monkeypatch, "bench", "verify", out) == 0
+    assert command.run(monkeypatch, "bench", "report", out) == 0
+    assert "report.html" in capsys.readouterr().out
