@@ -1,10 +1,11 @@
 """Accuracy on test cases: the best specialist over seeds, and every system on the same cases.
 
-    python -m benchmarks.accuracy --data DIR --work W [--set NAME ...]
+    python -m benchmarks.accuracy --data DIR --work W [--set NAME ...] [--only systems]
 
 Constructs each set in the workspace W, goes on where it was killed, and writes
 `benchmarks/results/specialists-NAME.json` and `systems-NAME.json`, each with n, seeds, versions and
-intervals. A plain fine-tune of the same backbone by the published recipe stands beside ours.
+intervals. A plain fine-tune of the same backbone by the published recipe stands beside ours. After
+a change of the generalist or the prompts, `--only systems` is enough: one seed, no fine-tune.
 """
 
 import argparse
@@ -96,10 +97,12 @@ def read(root: Path, name: str) -> Dataset:
     )
 
 
-def run(root: Path, work: Path, name: str) -> None:
-    """Construct a set once a seed, measure its best specialists and all systems."""
+COMMAND = "python -m benchmarks.accuracy --data $GSCO_DATA --work W --set"
+
+
+def compare_specialists(root: Path, work: Path, name: str) -> None:
+    """Construct a set once a seed, and measure its best specialists."""
     chosen, dataset = SETS[name], read(root, name)
-    command = f"python -m benchmarks.accuracy --data $GSCO_DATA --work W --set {name}"
     generalist = open_generalist() if chosen.reads else None
     ours, plain = [], []
     for seed in range(chosen.seeds):
@@ -113,23 +116,37 @@ def run(root: Path, work: Path, name: str) -> None:
             plan = Plan(backbones=(PLAIN,), recipe="paper", seed=seed)
             construct(dataset, work / f"plain-{seed}", name, plan, progress=show)
             plain.append(Measured.of(TaskFolder(work / f"plain-{seed}", name), dataset))
-    facts = {"data": dataset.name, "card": chosen.card, "n_test": len(dataset.split("test"))}
     figures = {
         "best_of": BACKBONES if chosen.ships else DEFAULT_BACKBONES,
         "ours": summary(ours, dataset),
         "plain_timm": summary(plain, dataset) if plain else None,
     }
     seeds = list(range(chosen.seeds))
-    write(f"specialists-{name}", command, {**facts, "failures": 0, "seeds": seeds, **figures})
+    facts = {**_facts(name, dataset), "failures": 0, "seeds": seeds}
+    write(f"specialists-{name}", f"{COMMAND} {name}", {**facts, **figures})
+
+
+def compare_systems(root: Path, work: Path, name: str) -> None:
+    """Construct a set if need be, and measure all systems."""
+    chosen, dataset = SETS[name], read(root, name)
+    generalist = open_generalist() if chosen.reads else None
     first = starter() if chosen.ships else work / "seed-0"
+    if not chosen.ships:
+        construct(dataset, first, name, Plan(seed=0), generalist=generalist, progress=show)
     agent = GSCo.open(first, generalist=generalist)
     systems = [s for s in SYSTEMS if generalist or s not in READING_SYSTEMS]
     rows = [asdict(row) for row in evaluate(agent, dataset, name, systems, progress=show)]
     failures = sum(row["failures"] for row in rows)
     reader = generalist.name if generalist else "not asked: it learnt from the same source"
-    about = {**facts, "generalist": reader, "failures": failures, "seed": 0}
-    write(f"systems-{name}", command, {**about, "rows": rows})
+    about = {"generalist": reader, "failures": failures, "seed": 0}
+    command = f"{COMMAND} {name} --only systems"
+    write(f"systems-{name}", command, {**_facts(name, dataset), **about, "rows": rows})
     print(name, {row["system"]: round(row["balanced_accuracy"], 3) for row in rows}, flush=True)
+
+
+def _facts(name: str, dataset: Dataset) -> dict[str, object]:
+    tested = len(dataset.split("test"))
+    return {"data": dataset.name, "card": SETS[name].card, "n_test": tested}
 
 
 @dataclass(frozen=True)
@@ -182,9 +199,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder of the workspaces")
     parser.add_argument("--set", action="append", choices=list(SETS))
+    parser.add_argument("--only", choices=["specialists", "systems"])
     given = parser.parse_args()
     for name in given.set or SETS:
-        run(given.data, given.work, name)
+        if given.only != "systems":
+            compare_specialists(given.data, given.work, name)
+        if given.only != "specialists":
+            compare_systems(given.data, given.work, name)
 
 
 if __name__ == "__main__":
