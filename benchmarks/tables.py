@@ -231,6 +231,7 @@ def scale() -> str:
             f"{found['memory_ratio']:.2f}",
             f"at most {goals['memory_ratio_at_most']}",
         ),
+        ("memory of a further case, KiB", "", f"{found['kib_a_further_case']:.1f}", "", ""),
         (
             "cases a second, figures and report included",
             *(f"{one['cases_a_second']:.0f}" for one in (few, many)),
