@@ -20,7 +20,7 @@ BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 def tables() -> str:
     """Return all tables as Markdown."""
     parts = [specialists(_read("specialists")), systems(_read("systems")), arbitration()]
-    return "\n\n".join([*parts, speed(), serving()])
+    return "\n\n".join([*parts, speed(), serving(), scale()])
 
 
 def _read(kind: str) -> dict[str, Any]:
@@ -218,6 +218,47 @@ def speed() -> str:
         "|---|---|",
     ]
     return "\n".join([*head, *rows, beyond])
+
+
+def scale() -> str:
+    """Return how the benchmark's runner fares with many cases, beside the goals."""
+    found = json.loads((RESULTS / "scale.json").read_text())
+    goals, (few, many) = found["goals"], found["runs"]
+    rows = [
+        (
+            "peak memory, MiB",
+            *(f"{one['peak_mib']:.0f}" for one in (few, many)),
+            f"{found['memory_ratio']:.2f}",
+            f"at most {goals['memory_ratio_at_most']}",
+        ),
+        ("memory of a further case, KiB", "", f"{found['kib_a_further_case']:.1f}", "", ""),
+        (
+            "cases a second, figures and report included",
+            *(f"{one['cases_a_second']:.0f}" for one in (few, many)),
+            f"{found['throughput_ratio']:.2f}",
+            f"at least {goals['throughput_ratio_at_least']}",
+        ),
+        (
+            "the same, only while asking",
+            *(f"{one['cases_a_second_while_asking']:.0f}" for one in (few, many)),
+            f"{found['throughput_ratio_while_asking']:.2f}",
+            f"at least {goals['throughput_ratio_at_least']}",
+        ),
+        (
+            "killed at half: seconds from the new start to its first answer",
+            *(f"{one['resume_seconds']:.1f}" for one in (few, many)),
+            "",
+            f"below {goals['resume_seconds_below']}",
+        ),
+    ]
+    head = [
+        f"**Scale**: made-up cases through `gsco bench run`'s own runner (`{found['system']}`, a "
+        "scripted generalist, no trained model), each run in a process of its own.",
+        "",
+        f"| what | {few['n']:,} cases | {many['n']:,} cases | ratio | goal |",
+        "|---|---|---|---|---|",
+    ]
+    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def filled(text: str) -> str:

@@ -122,4 +122,4 @@ def _source(folder: Path, file: str, archives: Archives) -> Path | NpzRow:
     key, row = found["key"], int(found["row"])
     if key not in archives[path] or row >= len(archives[path][key]):
         raise _WrongRow(f"{name!r} has no {key}[{row}]")
-    return NpzRow(path, key, row, check_images(archives[path][key], path, key)[row])
+    return NpzRow(path, key, row, check_images(archives[path][key], path, key))

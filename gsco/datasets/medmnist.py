@@ -177,12 +177,12 @@ def read_npz(file: Path, task: Task | None) -> Found:
         labels = _labels(arrays, file, split, len(images))
         is_multi |= labels.ndim == 2
         _check_range(labels, names, file, f"{split}_labels")
-        for number, pixels in enumerate(images):
+        for number in range(len(images)):
             said = (
                 np.flatnonzero(labels[number]) if labels.ndim == 2 else labels[number : number + 1]
             )
             name = f"{file.name}#{key}[{number}]"
-            source = NpzRow(file, key, number, pixels)
+            source = NpzRow(file, key, number, images)
             rows.append(Row(name, name, source, tuple(names[i] for i in said), split))
     if not rows:
         raise DataError(

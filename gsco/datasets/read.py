@@ -155,7 +155,9 @@ def resolve(found: Found, task: Task, name: str) -> Resolved:
             labels = (task.resolve(task.no_finding) or task.no_finding,)
         # A set's order says nothing: the card's order, each label once.
         ordered = tuple(text for text in task.texts if text in labels)
-        rows.append(replace(row, labels=ordered if task.kind == "multi" else labels))
+        named = ordered if task.kind == "multi" else labels
+        # Most rows say what the card says: of a hundred thousand no second copy is made.
+        rows.append(row if named == row.labels else replace(row, labels=named))
     return Resolved(tuple(rows), tuple(problems))
 
 

@@ -15,7 +15,7 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NpzRow:
     """One image inside a MedMNIST file."""
 
@@ -25,11 +25,16 @@ class NpzRow:
     """The array's name, for example `train_images`."""
     row: int
     """Its row in the array, from 0."""
-    pixels: NDArray[np.uint8] = field(repr=False, compare=False)
-    """(H, W) or (H, W, 3) uint8: a view of the array, which stays in memory."""
+    images: NDArray[np.uint8] = field(repr=False, compare=False)
+    """The whole array, (N, H, W) or (N, H, W, 3) uint8, which stays in memory once for all rows."""
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """This image's pixels, (H, W) or (H, W, 3): a view."""
+        return np.asarray(self.images[self.row])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One labelled image."""
 

@@ -31,7 +31,7 @@ _SPLIT_WORDS: dict[str, Split] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One labelled image as a reader found it."""
 

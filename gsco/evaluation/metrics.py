@@ -4,7 +4,7 @@ An answer that is missing is wrong; it is counted in `failures`. A metric that c
 None, and `notes` says why. The bootstrap draws patients, or cases where no patient is known.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,17 +83,43 @@ def macro_f1(answers: NDArray[np.int64], targets: NDArray[np.int64]) -> float:
     return float(np.mean(2 * both / np.maximum(named, 1)))
 
 
-def resamples(groups: Sequence[str], times: int, seed: int) -> list[NDArray[np.int64]]:
+@dataclass(frozen=True)
+class Draws:
+    """Bootstrap draws of row numbers, whole groups at a time.
+
+    Made anew, and alike, whenever they are gone through: a thousand draws of a hundred thousand
+    cases would fill 800 MB.
+    """
+
+    rows: NDArray[np.int64]
+    """(N,) row numbers, group after group."""
+    sizes: NDArray[np.int64]
+    """How many rows each group has."""
+    times: int
+    seed: int
+
+    def __len__(self) -> int:
+        return self.times
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        generator = np.random.default_rng(self.seed)
+        starts = np.cumsum(self.sizes) - self.sizes
+        for _ in range(self.times):
+            drawn = generator.integers(len(self.sizes), size=len(self.sizes))
+            sizes = self.sizes[drawn]
+            # Where each drawn group begins in `rows`, less where it begins in the draw.
+            shift = starts[drawn] - (np.cumsum(sizes) - sizes)
+            yield self.rows[np.repeat(shift, sizes) + np.arange(sizes.sum())]
+
+
+def resamples(groups: Sequence[str], times: int, seed: int) -> Draws:
     """Return `times` bootstrap draws of row numbers, whole groups at a time."""
     _, number = np.unique(np.asarray(groups), return_inverse=True)
-    members = np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
-    generator = np.random.default_rng(seed)
-    draws = generator.integers(len(members), size=(times, len(members)))
-    return [np.concatenate([members[i] for i in draw]) for draw in draws]
+    return Draws(np.argsort(number, kind="stable"), np.bincount(number), times, seed)
 
 
 def interval(
-    measure: Callable[[NDArray[np.int64]], float | None], draws: list[NDArray[np.int64]]
+    measure: Callable[[NDArray[np.int64]], float | None], draws: Iterable[NDArray[np.int64]]
 ) -> Interval | None:
     """Return the 2.5 and 97.5 percentiles of a measure over the draws that allow it."""
     values = [v for rows in draws if (v := measure(rows)) is not None]
@@ -109,7 +135,7 @@ def measure(
     answers: Answers,
     targets: NDArray[np.int64],
     labels: Sequence[str],
-    draws: list[NDArray[np.int64]],
+    draws: Draws | Sequence[NDArray[np.int64]],
     baseline: Answers | None = None,
 ) -> Row:
     """Measure one system; `baseline` is the system to subtract, on the same cases."""

@@ -126,6 +126,18 @@ def test_the_bootstrap_draws_all_images_of_a_patient_together() -> None:
         assert counts[0] + counts[1] + counts[3] == 3
 
 
+def test_draws_are_made_anew_and_alike_each_time_and_are_those_of_one_table() -> None:
+    groups = [f"patient {i * 7 % 30}" for i in range(101)]
+    _, number = np.unique(groups, return_inverse=True)
+    table = np.random.default_rng(3).integers(30, size=(40, 30))
+    draws = resamples(groups, 40, 3)
+    assert len(draws) == 40
+    for _ in range(2):
+        for rows, drawn in zip(draws, table, strict=True):
+            expected = [row for group in drawn for row in np.flatnonzero(number == group)]
+            assert rows.tolist() == expected
+
+
 def test_patients_of_many_images_make_the_interval_wider() -> None:
     right = np.repeat(np.random.default_rng(0).random(20) < 0.7, 10)
     alone = resamples([str(i) for i in range(200)], 500, 0)
