@@ -43,6 +43,9 @@ def bench_run(
     style: Annotated[str, typer.Option(help="Prompt style: calibrated or paper.")] = "calibrated",
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     retry: Annotated[bool, typer.Option(help="Ask cases again that failed.")] = False,
+    allow_overlap: Annotated[
+        bool, typer.Option(help="Let the generalist be asked about images that it learnt from.")
+    ] = False,
     evidence: Annotated[
         str | None, typer.Option(help="Task whose evidence stands beside questions and reports.")
     ] = None,
@@ -60,7 +63,7 @@ def bench_run(
     from gsco.evaluation.words import is_word_set, run_words, word_sets
 
     chosen = systems_named(system)
-    scope = Scope(limit, _shard(shard), style_named(style), seed, retry)
+    scope = Scope(limit, _shard(shard), style_named(style), seed, retry, allow_overlap)
     agent = open_agent(workspace, generalist)
     tasks = [name for name in names or () if not is_word_set(name)]
     asked = [name for name in names or () if is_word_set(name)]

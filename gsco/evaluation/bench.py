@@ -26,8 +26,10 @@ from gsco.errors import DataError, UsageError
 from gsco.evaluation.evaluate import case_of, measured
 from gsco.evaluation.ledger import Answer, Ledger, arrays
 from gsco.evaluation.metrics import Answers, Row, measure, resamples
+from gsco.evaluation.overlap import refuse_learnt
 from gsco.evaluation.paired import detectable, holm, mcnemar
 from gsco.progress import Progress
+from gsco.workflow import READING_SYSTEMS
 from gsco.workspace import open_task, write_text
 
 if TYPE_CHECKING:
@@ -65,6 +67,8 @@ class Scope:
     """Of the bootstrap."""
     retry: bool = False
     """Whether cases that failed are asked again."""
+    allow_overlap: bool = False
+    """Whether cases may be asked about that the generalist learnt from; the set's notes say so."""
 
 
 def local_items(
@@ -152,6 +156,7 @@ def _answer(
     if not records:
         raise DataError(f"{item.name!r} has no test cases. Leave it out.")
     records = measured(records, labels, item.name, item.task, scope.limit)
+    flatters = _overlap(agent, item, systems, records, scope)
     _keep_cases(folder, records)
     part, parts = scope.shard
     mine = records[part - 1 :: parts]
@@ -167,7 +172,27 @@ def _answer(
             progress(step, done + start + len(chunk), len(mine))
     named = _former(folder, next(iter(ledgers.values())))
     named |= {system: ledger.path.name for system, ledger in ledgers.items()}
-    write_text(folder / "set.json", _about(agent, item, named, scope))
+    notes = [*item.dataset.notes, *filter(None, [flatters])]
+    write_text(folder / "set.json", _about(agent, item, named, scope, notes))
+
+
+def _overlap(
+    agent: "GSCo",
+    item: Item,
+    systems: Sequence[System],
+    records: "Sequence[Record]",
+    scope: Scope,
+) -> str:
+    """Refuse, or tell of, cases that the generalist learnt from.
+
+    A task's own data keep the index apart from the test part already.
+    """
+    if not any(system in READING_SYSTEMS for system in systems):
+        return ""
+    tools = agent.tools(item.task, "gsco")
+    if tools.generalist is None or not tools.generalist.seen:
+        return ""
+    return refuse_learnt(records, tools, allowed=scope.allow_overlap)
 
 
 def _former(folder: Path, ledger: Ledger) -> dict[str, str]:
@@ -228,7 +253,9 @@ def _answers(
     return [Answer.of(d, r.id, labels, each) for d, r in zip(made, records, strict=True)]
 
 
-def _about(agent: "GSCo", item: Item, ledgers: Mapping[str, str], scope: Scope) -> str:
+def _about(
+    agent: "GSCo", item: Item, ledgers: Mapping[str, str], scope: Scope, notes: Sequence[str]
+) -> str:
     task = agent.tools(item.task).task
     about = {
         "version": VERSION,
@@ -238,7 +265,7 @@ def _about(agent: "GSCo", item: Item, ledgers: Mapping[str, str], scope: Scope) 
         "labels": list(task.texts),
         "data": item.dataset.name,
         "licence": item.dataset.licence,
-        "notes": list(item.dataset.notes),
+        "notes": list(notes),
         "style": scope.style,
         "seed": scope.seed,
         "ledgers": dict(ledgers),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gsco.errors import UsageError
 from gsco.evaluation.findings import FINDINGS, findings_of
-from gsco.evaluation.metrics import interval, resamples
+from gsco.evaluation.metrics import Draws, interval, resamples
 
 Kind = Literal["closed", "open", "report"]
 Rows = NDArray[np.int64]
@@ -82,7 +82,7 @@ def measure_language(said: Sequence[Said], seed: int = 0) -> dict[str, Measure]:
     return found
 
 
-def _measured(metric: Metric | str, n: int, draws: list[Rows]) -> Measure:
+def _measured(metric: Metric | str, n: int, draws: Draws) -> Measure:
     if isinstance(metric, str):
         return Measure(None, None, n, metric)
     return Measure(metric(np.arange(n)), interval(metric, draws), n)

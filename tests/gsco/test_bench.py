@@ -36,7 +36,9 @@ from gsco.evaluation.ledger import Answer, Ledger
 from gsco.evaluation.page import write
 from gsco.evaluation.paired import detectable, holm, mcnemar
 from gsco.generalist.scripted import ScriptedGeneralist
+from gsco.generalist.seen import DIGITS
 from gsco.settings import Settings
+from retrieval import fingerprint
 
 SYSTEMS: tuple[System, ...] = ("specialist", "gsco")
 
@@ -294,3 +296,17 @@ def test_a_set_without_test_cases_is_refused(agent: GSCo, dataset: Dataset, tmp_
     empty = Item("spots", "spots", replace(dataset, records=()))
     with pytest.raises(DataError, match="has no test cases"):
         run(agent, [empty], SYSTEMS, tmp_path / "out")
+
+
+def test_cases_that_the_generalist_learnt_from_are_refused_or_noted(
+    agent: GSCo, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = fingerprint(dataset.split("test")[0].open()).content_hash[:DIGITS]
+    monkeypatch.setattr(agent.generalist, "seen", frozenset({seen}))
+    item = Item("spots", "spots", dataset)
+    with pytest.raises(DataError, match="1 of 20 cases were learnt from"):
+        run(agent, [item], ["gsco"], tmp_path / "out")
+    assert run(agent, [item], ["specialist"], tmp_path / "out")
+    run(agent, [item], ["gsco"], tmp_path / "marked", Scope(allow_overlap=True))
+    (stored,) = sets_of(tmp_path / "marked")
+    assert "1 of 20 cases were learnt from: the figures flatter." in stored.about["notes"]
