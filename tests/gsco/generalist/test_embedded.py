@@ -78,18 +78,13 @@ def test_another_image_changes_the_reading() -> None:
     assert abs(seen[0] - seen[1]) > 0.01
 
 
-UNREAD = pytest.mark.xfail(
-    strict=True, reason="gsco-tiny does not read the labels of tasks without pictures of their own"
-)
-
-
 @pytest.mark.parametrize(
     "name",
     [
         "pneumonia-cxr",
         "brain-mri",
-        pytest.param("dermoscopy", marks=UNREAD),
-        pytest.param("white-cells", marks=UNREAD),
+        "dermoscopy",
+        "white-cells",
     ],
 )
 def test_reliable_opinions_for_a_label_make_it_likelier_than_for_any_other(name: str) -> None:
@@ -207,5 +202,5 @@ def test_a_folder_without_a_model_is_refused_with_what_else_may_be_given(tmp_pat
 
 def test_the_shipped_model_is_small_and_holds_no_code() -> None:
     files = [path for path in FOLDER.iterdir() if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 8_000_000
-    assert {path.suffix for path in files} <= {".json", ".safetensors", ".jinja", ".md"}
+    assert sum(path.stat().st_size for path in files) < 10_000_000
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".jinja", ".md", ".txt"}
