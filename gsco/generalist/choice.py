@@ -5,7 +5,7 @@ constraint would give the choice. At each token the mass of what may follow is m
 a long label is not punished for its length, and `no` and `no tumour` part where one ends.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -23,28 +23,27 @@ def spread(choices: Sequence[str], steps: Sequence[Step]) -> dict[str, float]:
     """Return a probability for each choice, summing to 1, from one answer of a server.
 
     Exact up to the token at which a choice leaves the answer's path; choices that leave it
-    together by the same token share its mass evenly, because the server did not go there.
-    Empty if the tokens tell nothing.
+    together by the same token share its mass evenly, because the server did not go there. A token
+    belongs to the choices that no longer listed token begins: `me` to `melanocytic nevus` where
+    `melanoma` is a token. Empty if the tokens tell nothing.
     """
     shares = dict.fromkeys(choices, 0.0)
-    mass, said = 1.0, ""
+    mass, said, alive = 1.0, "", list(choices)
     for step in steps:
-        alive = _starting(choices, said)
         if len(alive) < 2:
             break
-        targets = {token: _reached(choices, said, token) for token in step.tops}
-        total = sum(p for token, p in step.tops.items() if targets[token])
-        if not total or not targets.get(step.token):
+        reached = _reached(alive, said, step.tops)
+        total = sum(p for token, p in step.tops.items() if reached[token])
+        if not total or not reached.get(step.token):
             return {}
         for token, chance in step.tops.items():
-            for choice in targets[token] if token != step.token else ():
-                shares[choice] += mass * chance / total / len(targets[token])
+            for choice in reached[token] if token != step.token else ():
+                shares[choice] += mass * chance / total / len(reached[token])
         mass *= step.tops[step.token] / total
+        alive = reached[step.token]
         if not _starting(choices, said + step.token):
-            shares[said] += mass
-            return shares
+            break
         said += step.token
-    alive = _starting(choices, said)
     for choice in alive if steps else ():
         shares[choice] += mass / len(alive)
     return shares if steps else {}
@@ -54,11 +53,18 @@ def _starting(choices: Sequence[str], text: str) -> list[str]:
     return [choice for choice in choices if choice.startswith(text)]
 
 
-def _reached(choices: Sequence[str], said: str, token: str) -> list[str]:
-    """Return the choices that the token leads to; a token that fits none ends the answer."""
-    if token and (found := _starting(choices, said + token)):
-        return found
-    return [said] if said in choices else []
+def _reached(alive: Sequence[str], said: str, tokens: Iterable[str]) -> dict[str, list[str]]:
+    """Return the choices that each token leads to; one that fits none ends the answer."""
+    found = {token: _starting(alive, said + token) if token else [] for token in tokens}
+    longest = {
+        choice: max((t for t in found if choice in found[t]), key=len, default="")
+        for choice in alive
+    }
+    ended = [said] if said in alive else []
+    return {
+        token: [choice for choice in fits if longest[choice] == token] or fits or ended
+        for token, fits in found.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,12 @@ ENDS = {"no": 0.25, "no tumour": 0.75}
         # Choices that leave the path together share evenly.
         (("ab", "ac", "d"), [Step("d", {"d": 0.6, "a": 0.4})], {"ab": 0.2, "ac": 0.2, "d": 0.6}),
         (("ab", "ac"), [Step("a", {"a": 1.0})], {"ab": 0.5, "ac": 0.5}),
+        # A token belongs to the choice that no longer token begins, on the path and beside it.
+        (("melanoma", "melanocytic"), [Step("melanoma", {"melanoma": 0.6, "me": 0.3, "m": 0.1})],
+         {"melanoma": 0.65, "melanocytic": 0.35}),
+        (("melanoma", "melanocytic"),
+         [Step("me", {"melanoma": 0.2, "me": 0.8}), Step("lano", {"lano": 1.0})],
+         {"melanoma": 0.2, "melanocytic": 0.8}),
         (("A", "B"), [], {}),
         (("A", "B"), [Step("The", {"The": 1.0})], {}),
     ],
