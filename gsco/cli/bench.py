@@ -74,6 +74,8 @@ def bench_run(
         show.errors.print(f"{name} is left out: {why}.")
     if not items and not sets:
         raise UsageError(f"No constructed task has its data under {data.name!r}. Give --workspace.")
+    if sets and scope.shard != (1, 1):
+        raise UsageError("Questions and reports are not asked in shards. Name the tasks to ask.")
     rows: list[dict[str, Any]] | None = []
     with show.progress() as told:
         if items:

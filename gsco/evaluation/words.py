@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,13 @@ from gsco.evaluation.bench import Scope, locked
 from gsco.evaluation.language import Kind, Said, measure_language
 from gsco.evaluation.ledger import Answer, Ledger
 from gsco.progress import Progress
-from gsco.prompts.prompt import YES_NO
 from gsco.workspace import write_text
 from specialists import SpecialistError
 
 if TYPE_CHECKING:
     from gsco.agent import GSCo
     from gsco.datasets import Question, Report
+    from gsco.datasets.question import Cell
 
 VERSION = 1
 CHUNK = 32
@@ -47,6 +48,8 @@ class Asked:
     group: str
     kind: Kind
     expected: str
+    shown: str
+    """The question with its options, and which images: what an answer depends on."""
     ask: Callable[["GSCo", str | None], Answer]
     """From the agent and the task whose evidence is shown to what it said."""
 
@@ -73,7 +76,7 @@ def word_sets(
         reports: whether reports can be asked for.
 
     Raises:
-        DataError: a set is damaged.
+        DataError: a set that is named is damaged.
     """
     from gsco.datasets.card import data_cards
 
@@ -90,7 +93,14 @@ def word_sets(
         elif card.kind == "report" and not reports:
             left[name] = "reports need the evidence of a task; give --evidence TASK"
         else:
-            made = _questions(name, folder) if card.kind == "vqa" else _reports(name, folder)
+            try:
+                made = _questions(name, folder) if card.kind == "vqa" else _reports(name, folder)
+            except DataError as error:
+                if names:
+                    raise
+                # Nobody asked for it by name: the others must not suffer.
+                left[name] = str(error)
+                continue
             found.append(WordSet(name, _fingerprint(made[0]), card.licence, *made))
     return found, left
 
@@ -107,7 +117,14 @@ def _questions(name: str, folder: Path) -> tuple[tuple[Asked, ...], tuple[str, .
 
     read = read_questions(name, folder)
     asked = tuple(
-        Asked(q.id, _hashed(q.patient or q.place), q.kind, q.answer, _asking(q))
+        Asked(
+            q.id,
+            _hashed(q.patient or q.place),
+            q.kind,
+            q.answer,
+            json.dumps([q.question, q.options, _image(q.image)]),
+            _asking(q),
+        )
         for q in read.split("test")
     )
     return asked, read.notes
@@ -118,23 +135,27 @@ def _reports(name: str, folder: Path) -> tuple[tuple[Asked, ...], tuple[str, ...
 
     read = read_reports(name, folder)
     asked = tuple(
-        Asked(r.id, _hashed(r.patient or r.id), "report", r.report, _reporting(r))
+        Asked(
+            r.id,
+            _hashed(r.patient or r.id),
+            "report",
+            r.report,
+            json.dumps([_image(image) for image in r.images]),
+            _reporting(r),
+        )
         for r in read.split("test")
     )
     return asked, read.notes
 
 
 def _asking(question: "Question") -> Callable[["GSCo", str | None], Answer]:
-    options = question.options
-    if not options and question.answer.strip().casefold() in YES_NO and question.kind == "closed":
-        options = YES_NO
-
+    # What can be chosen comes from the question alone; the true answer must not tell.
     def ask(agent: "GSCo", task: str | None) -> Answer:
-        made = agent.ask(question.open(), question.question, options=options, task=task)
+        made = agent.ask(question.open(), question.question, options=question.options, task=task)
         failures = [f"{one.part}: {one.reason}" for one in made.failures]
         if made.composed:
             return _none(question.id, [*failures, f"{made.model} cannot write an answer"])
-        chances = [made.probabilities[option] for option in options] if made.probabilities else []
+        chances = list(made.probabilities.values())
         return Answer(question.id, made.text, chances, None, False, failures, 0.0)
 
     return ask
@@ -155,12 +176,26 @@ def _none(id: str, failures: Sequence[str]) -> Answer:
     return Answer(id, None, [], None, False, list(failures), 0.0)
 
 
+def _image(image: "Path | Cell") -> list[object]:
+    """Return what changes with an image: of a file its name and size."""
+    if isinstance(image, Path):
+        return [image.name, image.stat().st_size if image.is_file() else None]
+    return [hashlib.sha256(image.content).hexdigest()]
+
+
+def _templates() -> str:
+    """Return a hash of the texts that prompts are made of."""
+    files = sorted(resources.files("gsco.prompts").iterdir(), key=lambda file: file.name)
+    texts = [file.read_text(encoding="utf-8") for file in files if file.name.endswith(".md")]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+
+
 def _hashed(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _fingerprint(asked: Sequence[Asked]) -> str:
-    told = [(one.id, one.group, one.kind, one.expected) for one in asked]
+    told = [(one.id, one.group, one.kind, one.expected, one.shown) for one in asked]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
@@ -215,6 +250,8 @@ def _answer(
         "data": one.fingerprint,
         "generalist": generalist.identity,
         "permutations": agent.settings.permutations,
+        "neighbours": agent.settings.neighbours,
+        "prompts": _templates(),
         **({"task": task, **agent.tools(task).provenance} if task else {}),
     }
     ledger = Ledger(folder, WHO, key)

@@ -187,6 +187,27 @@ def test_a_set_that_is_not_there_is_left_out_with_where_to_find_it(tmp_path: Pat
     assert word_sets(tmp_path) == ([], {})
 
 
+def test_a_damaged_set_stops_a_run_only_where_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "vqa_rad").mkdir()
+    sets, left = word_sets(tmp_path)
+    assert sets == []
+    assert "vqa-rad" in left
+    with pytest.raises(DataError):
+        word_sets(tmp_path, ["vqa-rad"])
+
+
+def test_another_wording_is_asked_anew(
+    rad: Path, asking: GSCo, writer: ScriptedGeneralist, tmp_path: Path
+) -> None:
+    sets, _ = word_sets(rad)
+    run_words(asking, sets, tmp_path / "out", Scope())
+    count = len(writer.asked)
+    changed = [replace(one, shown=one.shown + "?") for one in sets[0].asked]
+    other = replace(sets[0], asked=tuple(changed), fingerprint=words._fingerprint(changed))
+    run_words(asking, [other], tmp_path / "out", Scope())
+    assert len(writer.asked) == 2 * count
+
+
 def test_the_page_shows_every_metric_and_no_markup_of_others(
     rad: Path, asking: GSCo, tmp_path: Path
 ) -> None:
@@ -206,7 +227,7 @@ def test_questions_are_asked_of_a_server_by_command(
     rad: Path, workspace: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     out = tmp_path / "out"
-    with serving() as server:
+    with serving(lambda body: {"A": 0.8, "B": 0.2}) as server:
         asked = ["-d", rad, "-w", workspace, "-o", out, "--generalist", server.url, "--json"]
         assert command.run(monkeypatch, "bench", "run", "vqa-rad", *asked) == 0
     told = json.loads(capsys.readouterr().out)
