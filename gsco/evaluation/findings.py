@@ -16,8 +16,17 @@ FINDINGS: dict[str, tuple[str, ...]] = {
 }
 """CheXpert's findings, and how reports speak of them."""
 
-# A negation holds up to the next "but"; a full stop inside a number ends no sentence.
-_CLAUSE = re.compile(r"[;:\n]|\.(?!\d)|\bbut\b|\bhowever\b|\bexcept\b|\balthough\b", re.IGNORECASE)
+# A negation holds up to the next "but", or to a part with a verb of its own; a full stop inside a
+# number ends no sentence, nor does a line that is wrapped.
+_CLAUSE = re.compile(
+    r"[;:]|\n\s*\n|\.(?!\d)|\bbut\b|\bhowever\b|\bexcept\b|\balthough\b"
+    r"|(?:,\s*(?:and\s+)?|\band\s+)(?!\s*(?:or|nor|and|which|that)\b)"
+    r"(?=[^,;:.]*\b(?:is|are|was|were|has|have)\b)"
+)
+# What is only possible counts as stated, however it is put.
+_POSSIBLE = re.compile(
+    r"\b(can ?not|could not|not|difficult to)( be| been| entirely)* (ruled? out|excluded?)\b"
+)
 # "No change in the effusion" denies no effusion.
 _UNCHANGED = re.compile(r"\b(no|not|without) (\w+ )?(interval |significant )?chang(e|ed)\b")
 _BEFORE = re.compile(
@@ -33,7 +42,8 @@ _AFTER = re.compile(
 def findings_of(report: str) -> frozenset[str]:
     """Return the findings that a report states, without those that it denies."""
     found = set()
-    for clause in _CLAUSE.split(_UNCHANGED.sub("unchanged", report.lower())):
+    text = _POSSIBLE.sub("possible", _UNCHANGED.sub("unchanged", report.lower()))
+    for clause in _CLAUSE.split(text):
         for name, phrases in FINDINGS.items():
             if any(_stated(clause, phrase) for phrase in phrases):
                 found.add(name)

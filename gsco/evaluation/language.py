@@ -100,7 +100,9 @@ def _closed(said: Sequence[Said]) -> Mapping[str, Metric | str]:
 def _open(said: Sequence[Said]) -> Mapping[str, Metric | str]:
     return {
         "open_exact_match": _mean([_exact(one) for one in said]),
-        "open_token_f1": _mean([token_f1(one.expected, one.answer or "") for one in said]),
+        "open_token_f1": _mean(
+            [0.0 if one.answer is None else token_f1(one.expected, one.answer) for one in said]
+        ),
     }
 
 
@@ -210,7 +212,8 @@ def cider_d(pairs: Sequence[Pair]) -> list[float] | None:
 
     The cosine of n-gram counts weighted by rarity among the true reports, clipped so that repeating
     a phrase gains nothing, times a Gaussian of the difference in length (sigma 6), averaged over
-    n-grams of one to four words (Vedantam et al. 2015, equations 3 to 5).
+    n-grams of one to four words (Vedantam et al. 2015, equations 3 to 5). Rarity is that among all
+    reports given, also where a bootstrap draws some of them.
     """
     if len(pairs) < 2:
         return None

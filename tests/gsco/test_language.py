@@ -62,6 +62,11 @@ def test_questions_are_scored_by_kind_and_missing_answers_are_wrong() -> None:
     assert 0 <= low < 0.5 < high <= 1
 
 
+def test_a_missing_answer_is_worth_nothing_even_where_the_truth_has_no_words() -> None:
+    found = measure_language(said("open", ("the", None), ("?", None)))
+    assert found["open_token_f1"].value == 0
+
+
 def test_questions_of_one_image_are_drawn_together() -> None:
     pairs = [("yes", "yes")] * 10 + [("yes", "no")] * 10
     alone = said("closed", *pairs)
@@ -160,6 +165,20 @@ def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) ->
         ("An endotracheal tube is in place.", {"support_devices"}),
         ("Massive improvement: lungs clear.", set()),
         ("", set()),
+        # A wrapped line ends no denial, a part with a verb of its own does.
+        ("No evidence of pneumothorax or\npleural effusion.", set()),
+        ("No effusion\n\nCardiomegaly", {"cardiomegaly"}),
+        ("No effusion, and there is a nodule.", {"lung_lesion"}),
+        ("No pneumothorax, cardiomegaly is present.", {"cardiomegaly"}),
+        ("Atelectasis is present and effusion is not seen.", {"atelectasis"}),
+        ("No consolidation, effusion, or edema is seen.", set()),
+        # What is not excluded is possible.
+        ("Cannot rule out pneumonia.", {"pneumonia"}),
+        ("Pneumonia is not ruled out.", {"pneumonia"}),
+        ("Nodules are not excluded.", {"lung_lesion"}),
+        ("Pneumonia cannot be entirely excluded.", {"pneumonia"}),
+        ("Pneumonia has been ruled out.", set()),
+        ("The heart is mildly enlarged.", {"cardiomegaly"}),
     ],
 )
 def test_what_a_report_states_and_denies(report: str, found: set[str]) -> None:
