@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
@@ -17,6 +17,7 @@ from gsco.conclude import shortened
 from gsco.errors import GeneralistError, PromptTooLongError, UsageError
 from gsco.fusing import together
 from gsco.prompts import Prompt, Style, build_prompt, options_of, question_task, report_task
+from gsco.task import Task
 from gsco.workflow import read_all
 from gsco.workspace import open_task
 from retrieval import Neighbour
@@ -45,6 +46,18 @@ class Evidence:
     together: Opinion | None = None
     failures: tuple[Failure, ...] = ()
     case: str = ""
+
+    # Any: the other arguments of the prompt builder, each of a type of its own.
+    def prompt(self, task: Task, images: Sequence[Image.Image], shown: int, **said: Any) -> Prompt:
+        """Return a prompt with this evidence, of the neighbours the nearest `shown`."""
+        return build_prompt(
+            task,
+            images=images,
+            opinions=self.opinions,
+            neighbours=self.neighbours[:shown],
+            together=self.together,
+            **said,
+        )
 
 
 def finished(
@@ -81,15 +94,9 @@ def ask(
     evidence = Evidence() if task is None else _evidence(agent, Case(pictures, task))
 
     def prompt(shown: int) -> Prompt:
-        return build_prompt(
-            question_task(choices, evidence.modality),
-            images=pictures,
-            opinions=evidence.opinions,
-            neighbours=evidence.neighbours[:shown],
-            together=evidence.together,
-            question=question,
-            answer_form=generalist.answer_form,
-        )
+        wanted = question_task(choices, evidence.modality)
+        form = generalist.answer_form
+        return evidence.prompt(wanted, pictures, shown, question=question, answer_form=form)
 
     if choices:
         counts = [len(evidence.neighbours)]
@@ -132,16 +139,9 @@ def report(
     evidence = _evidence(agent, case)
 
     def prompt(shown: int) -> Prompt:
-        return build_prompt(
-            report_task(evidence.modality),
-            images=pictures,
-            opinions=evidence.opinions,
-            neighbours=evidence.neighbours[:shown],
-            together=evidence.together,
-            drafts=drafts,
-            question=case.question,
-            style=style,
-        )
+        wanted = report_task(evidence.modality)
+        said = {"drafts": drafts, "question": case.question, "style": style}
+        return evidence.prompt(wanted, pictures, shown, **said)
 
     text, shown = yield from _written(generalist, prompt, len(evidence.neighbours))
     parts = _PARTS.search(text)

@@ -60,7 +60,7 @@ def bench_run(
     from gsco import show
     from gsco.evaluation.bench import Scope, local_items, run
     from gsco.evaluation.page import write
-    from gsco.evaluation.words import is_word_set, run_words, word_sets
+    from gsco.evaluation.words import is_word_set, run_words, word_results, word_sets
 
     chosen = systems_named(system)
     scope = Scope(limit, _shard(shard), style_named(style), seed, retry, allow_overlap)
@@ -82,7 +82,7 @@ def bench_run(
             rows = run(agent, items, chosen, out, scope, told)
         said = run_words(agent, sets, out, scope, evidence, told) if sets else []
     if rows is not None:
-        write(out, rows)
+        write(out, rows, said or word_results(out))
     _show(rows, said, out, as_json)
 
 
@@ -105,13 +105,12 @@ def bench_merge(
 @bench_app.command("verify", epilog="Example: gsco bench verify runs/first")
 def bench_verify(run: Run, as_json: Json = False) -> None:
     """Compute every figure anew from the stored answers, without any model."""
-    from gsco.evaluation.bench import verify
-    from gsco.evaluation.words import verify_words, word_results
+    from gsco.evaluation.bench import has_sets, verify
+    from gsco.evaluation.words import has_words, verify_words
 
-    words = bool(word_results(run))
     # A run may have asked for words only.
-    problems = [] if words and not any(run.glob("*/set.json")) else verify(run)
-    problems += verify_words(run) if words else []
+    problems = [] if has_words(run) and not has_sets(run) else verify(run)
+    problems += verify_words(run)
     if as_json:
         print_json({"version": 1, "problems": problems})
     else:
@@ -136,12 +135,11 @@ def bench_compare(one: Run, other: Run, as_json: Json = False) -> None:
 @bench_app.command("report", epilog="Example: gsco bench report runs/first")
 def bench_report(run: Run, as_json: Json = False) -> None:
     """Write the report of a finished run anew."""
-    from gsco.evaluation.bench import results
+    from gsco.evaluation.bench import has_sets, results
     from gsco.evaluation.page import write
-    from gsco.evaluation.words import word_results
+    from gsco.evaluation.words import has_words
 
-    only_words = bool(word_results(run)) and not any(run.glob("*/set.json"))
-    rows = [] if only_words else results(run)
+    rows = [] if has_words(run) and not has_sets(run) else results(run)
     if rows is None:
         raise UsageError(f"{run.name!r} is not finished. Go on with `gsco bench run --out`.")
     page = write(run, rows)

@@ -208,11 +208,20 @@ def _former(folder: Path, ledger: Ledger) -> dict[str, str]:
 
 def _keep_cases(folder: Path, records: "Sequence[Record]") -> None:
     lines = [json.dumps([r.id, list(r.labels), _group(r)]) for r in records]
+    keep_lines(folder / "cases.jsonl", lines, "cases")
+
+
+def keep_lines(path: Path, lines: Sequence[str], what: str) -> None:
+    """Write what a set is asked; a run that is gone on with must ask the same.
+
+    Raises:
+        DataError: other lines are there.
+    """
     text = "\n".join(lines) + "\n"
-    path = folder / "cases.jsonl"
+    folder = path.parent
     if path.is_file() and path.read_text(encoding="utf-8") != text:
         raise DataError(
-            f"{folder.parent.name!r} holds answers to other cases of {folder.name!r}. Choose "
+            f"{folder.parent.name!r} holds answers to other {what} of {folder.name!r}. Choose "
             "another `--out`, or repeat that run's `--limit` on unchanged data."
         )
     write_text(path, text)
@@ -338,10 +347,7 @@ def _stored(folder: Path) -> Stored:
             targets = np.array([labels.index(said[0]) for _, said, _ in rows])
         names = about["ledgers"].items()
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise DataError(
-            f"The files of set {folder.name!r} are damaged ({error}). Run it again: answers that "
-            "are whole are not asked for twice."
-        ) from error
+        raise damaged(folder, error) from error
     return Stored(
         about=about,
         cases=[row[0] for row in rows],
@@ -349,6 +355,19 @@ def _stored(folder: Path) -> Stored:
         targets=targets.astype(np.int64),
         ledgers={system: Ledger.at(folder / name) for system, name in names},
     )
+
+
+def damaged(folder: Path, error: Exception) -> DataError:
+    """Return what to say of a set whose files cannot be read."""
+    return DataError(
+        f"The files of set {folder.name!r} are damaged ({error}). Run it again: answers that "
+        "are whole are not asked for twice."
+    )
+
+
+def has_sets(out: Path) -> bool:
+    """Whether a run asked for diagnoses."""
+    return any(out.glob("*/set.json"))
 
 
 def finish(out: Path) -> list[dict[str, Any]] | None:
@@ -426,13 +445,16 @@ def verify(out: Path) -> list[str]:
                     f"{stored.about['name']} {system}: {len(missing)} of {len(stored.cases)} cases "
                     "have no answer. Run it again."
                 )
-    path = out / RESULTS
-    rows = results(out)
+    return problems + stale(out / RESULTS, results(out))
+
+
+def stale(path: Path, rows: Sequence[Mapping[str, Any]] | None) -> list[str]:
+    """Return what is wrong with stored results, beside those that the answers give, if all do."""
     if not path.is_file():
-        problems.append(f"There is no {RESULTS}. Run it again.")
-    elif rows is not None and path.read_text(encoding="utf-8") != as_text(rows):
-        problems.append(f"{RESULTS} does not hold what the stored answers give.")
-    return problems
+        return [f"There is no {path.name}. Run it again."]
+    if rows is not None and path.read_text(encoding="utf-8") != as_text(rows):
+        return [f"{path.name} does not hold what the stored answers give."]
+    return []
 
 
 def merge(out: Path, shards: Sequence[Path]) -> list[dict[str, Any]] | None:

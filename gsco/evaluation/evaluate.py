@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gsco.prompts import Style
 
 Progress = Callable[[str, int, int], None]
+T = TypeVar("T")
 CHUNK = 64
 
 
@@ -111,9 +112,14 @@ def measured(
             f"Labels {sorted(strange)!r} of {data!r} are not in task {task!r}: "
             f"{', '.join(labels)}. Choose the task that these data belong to."
         )
-    if limit is None or limit >= len(records):
-        return records
-    return [records[i] for i in np.linspace(0, len(records) - 1, limit).astype(int)]
+    return spread(records, limit)
+
+
+def spread(cases: Sequence[T], limit: int | None) -> list[T]:
+    """Return at most `limit` cases, spread over all of them; all for None."""
+    if limit is None or limit >= len(cases):
+        return list(cases)
+    return [cases[i] for i in np.linspace(0, len(cases) - 1, limit).astype(int)]
 
 
 def case_of(record: "Record", task: str) -> Case:

@@ -53,12 +53,13 @@ class Section:
     """System to median seconds a case."""
 
 
-def write(out: Path, rows: Rows) -> Path:
+def write(out: Path, rows: Rows, said: Rows | None = None) -> Path:
     """Write `report.html` and `report.md` of a finished run; return the page.
 
     Args:
         out: folder of the run.
         rows: what the systems' diagnoses come to; none if the run asked only for words.
+        said: what questions and reports come to; computed from the folder if None.
     """
     from jinja2 import Environment
 
@@ -66,7 +67,7 @@ def write(out: Path, rows: Rows) -> Path:
     given = {
         "notice": NOTICE,
         "sections": sections,
-        "words": word_results(out),
+        "words": word_results(out) if said is None else said,
         "forest": _forest(rows),
         "versions": {name: version(name) for name in ("gsco", "torch", "timm", "numpy")},
     }

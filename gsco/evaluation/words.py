@@ -11,7 +11,7 @@ Each answer is on disk as soon as a few are known; a run that was killed goes on
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from gsco.case import Case
 from gsco.errors import DataError, GscoError, UsageError
-from gsco.evaluation.bench import Scope, locked
+from gsco.evaluation.bench import Scope, as_text, damaged, keep_lines, locked, stale
+from gsco.evaluation.evaluate import spread
 from gsco.evaluation.language import Kind, Said, measure_language
 from gsco.evaluation.ledger import Answer, Ledger
 from gsco.progress import Progress
@@ -236,15 +237,9 @@ def _answer(
 ) -> None:
     if not one.asked:
         raise DataError(f"{one.name!r} has no test part. Leave it out.")
-    asked = one.asked if scope.limit is None else _spread(one.asked, scope.limit)
-    lines = [json.dumps([a.id, a.group, a.kind, a.expected]) + "\n" for a in asked]
-    path, text = folder / "asked.jsonl", "".join(lines)
-    if path.is_file() and path.read_text(encoding="utf-8") != text:
-        raise DataError(
-            f"{folder.parent.name!r} holds answers to other questions of {one.name!r}. Choose "
-            "another `--out`, or repeat that run's `--limit` on unchanged data."
-        )
-    write_text(path, text)
+    asked = spread(one.asked, scope.limit)
+    lines = [json.dumps([a.id, a.group, a.kind, a.expected]) for a in asked]
+    keep_lines(folder / "asked.jsonl", lines, "questions")
     generalist = agent.generalist
     key: dict[str, object] = {
         "data": one.fingerprint,
@@ -277,13 +272,6 @@ def _answer(
     write_text(folder / "words.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
 
 
-def _spread(asked: Sequence[Asked], limit: int) -> Sequence[Asked]:
-    """Return at most `limit`, spread over all."""
-    if limit >= len(asked):
-        return asked
-    return [asked[i * (len(asked) - 1) // max(1, limit - 1)] for i in range(limit)]
-
-
 def _said(agent: "GSCo", one: Asked, task: str | None) -> Answer:
     """Ask one question; whatever goes wrong is its own failure."""
     start = time.perf_counter()
@@ -294,9 +282,9 @@ def _said(agent: "GSCo", one: Asked, task: str | None) -> Answer:
     return Answer(**{**asdict(made), "seconds": round(time.perf_counter() - start, 6)})
 
 
-def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return results as they are stored."""
-    return json.dumps({"version": VERSION, "rows": rows}, indent=1, ensure_ascii=False) + "\n"
+def has_words(out: Path) -> bool:
+    """Whether a run asked questions or for reports."""
+    return any(out.glob("*/words.json"))
 
 
 def word_results(out: Path) -> list[dict[str, Any]]:
@@ -312,10 +300,7 @@ def _measured(folder: Path) -> dict[str, Any]:
         ledger, seed = Ledger.at(folder / about["ledger"]), int(about["seed"])
         kept = {name: about[name] for name in ("name", "model", "evidence", "licence", "notes")}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"The files of set {folder.name!r} are damaged ({error}). Run it again: answers that "
-            "are whole are not asked for twice."
-        ) from error
+        raise damaged(folder, error) from error
     told = {answer.case: answer for answer in ledger.lines()}
     said = [
         Said(id, group, kind, expected, _text(told.get(id))) for id, group, kind, expected in asked
@@ -333,14 +318,10 @@ def _text(answer: Answer | None) -> str | None:
 
 def verify_words(out: Path) -> list[str]:
     """Compute every figure anew from the stored answers; return what does not agree."""
-    rows, path = word_results(out), out / RESULTS
+    rows = word_results(out)
     problems = [
         f"{row['set']}: {row['missing']} of {row['n']} questions have no answer. Run it again."
         for row in rows
         if row["missing"]
     ]
-    if rows and not path.is_file():
-        problems.append(f"There is no {RESULTS}. Run it again.")
-    elif rows and path.read_text(encoding="utf-8") != as_text(rows):
-        problems.append(f"{RESULTS} does not hold what the stored answers give.")
-    return problems
+    return problems + (stale(out / RESULTS, rows) if rows else [])

@@ -153,7 +153,9 @@ def tune(
     if accelerator.is_main_process:
         _write(adapted, processor, out, plan, [*datasets, *pairs], source, name)
         seen = {fingerprint(r.open()).content_hash for _, records in tasks for r in records}
-        seen |= {fingerprint(decode(pair.image)).content_hash for pair in asked}
+        # Many questions may be asked of one image.
+        images = {pair.image for pair in asked}
+        seen |= {fingerprint(decode(image)).content_hash for image in images}
         write_seen(out / "model", seen | seen_in(Path(source)))
     return out / "model"
 
