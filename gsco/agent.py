@@ -18,10 +18,12 @@ from gsco import workflow
 from gsco.case import SYSTEMS, Answer, Case, Diagnosis, Report, System
 from gsco.conclude import diagnosis_of, provenance_of, unreadable
 from gsco.errors import UsageError, WorkspaceError, unknown
+from gsco.fusion import NEIGHBOURS
 from gsco.settings import Settings, load_settings
 from gsco.task import Task
 from gsco.workflow import State, Tools
 from gsco.workspace import TaskFolder, open_task, starter, tasks_of
+from retrieval import Neighbour
 from specialists import SpecialistError
 
 if TYPE_CHECKING:
@@ -174,6 +176,7 @@ class GSCo:
         *,
         style: "Style" = "calibrated",
         explain: bool = False,
+        without: Sequence[str] = (),
     ) -> Diagnosis:
         """Diagnose one case.
 
@@ -182,20 +185,38 @@ class GSCo:
             system: what collaborates.
             style: of the prompt: `calibrated`, or `paper` for bare labels.
             explain: also leave out each piece of evidence and note what would change.
+            without: pieces of evidence to leave out: `neighbours`, or a specialist's name.
 
         Raises:
             SpecialistError: the image cannot be read. GscoError: see `tools`.
         """
-        last = list(self.stream(case, system, style=style))[-1].diagnosis
+        last = list(self.stream(case, system, style=style, without=without))[-1].diagnosis
         if last is None:
             raise UsageError("The workflow ended without a diagnosis.")
-        return self._explained(case, last, style) if explain else last
+        if not explain:
+            return last
+        changed = {}
+        for part in self.parts(case.task):
+            other = self.diagnose(case, system, style=style, without=(*without, part)).answer
+            if part not in without and other != last.answer:
+                name = part if part == NEIGHBOURS else f"specialist {part}"
+                changed[name] = str(other)
+        return replace(last, changed_by=changed)
+
+    def parts(self, task: str) -> tuple[str, ...]:
+        """Return the pieces of evidence of a task that can be left out, neighbours first."""
+        return (NEIGHBOURS, *self.tools(task).specialists)
 
     def stream(
-        self, case: Case, system: System = "gsco-fused", *, style: "Style" = "calibrated"
+        self,
+        case: Case,
+        system: System = "gsco-fused",
+        *,
+        style: "Style" = "calibrated",
+        without: Sequence[str] = (),
     ) -> Iterator[Step]:
-        """Diagnose one case, telling each step as it finishes."""
-        tools = self._checked(case.task, system, style)
+        """Diagnose one case, telling each step as it finishes; arguments as in `diagnose`."""
+        tools = workflow.lessened(self._checked(case.task, system, style), without)
         prints = workflow.take_in([case], tools)
         state = self._begin([case], system, prints)
         for update in self._graph.stream(state, context=tools, stream_mode="updates"):
@@ -204,6 +225,15 @@ class GSCo:
                 if name != "check":
                     yield Step(name)
         yield Step("check", self._diagnoses([case], state, tools)[0])
+
+    def similar(self, case: Case, count: int) -> tuple[Neighbour, ...]:
+        """Return the `count` labelled cases most like the first image, without those that leak.
+
+        Raises:
+            UsageError: no image. SpecialistError: it cannot be read.
+        """
+        tools = replace(self.tools(case.task), neighbours=count)
+        return workflow.recalled([case], tools)[0].neighbours
 
     async def adiagnose(self, case: Case, system: System = "gsco-fused") -> Diagnosis:
         """Diagnose without blocking the event loop."""
@@ -338,30 +368,6 @@ class GSCo:
 
     def _diagnoses(self, cases: Sequence[Case], state: State, tools: Tools) -> list[Diagnosis]:
         return [diagnosis_of(case, number, state, tools) for number, case in enumerate(cases)]
-
-    def _explained(self, case: Case, diagnosis: Diagnosis, style: "Style") -> Diagnosis:
-        """Leave each specialist, and the neighbours, out once and note what would change."""
-        from retrieval import CaseIndex
-
-        tools = self._checked(case.task, diagnosis.system, style)
-        prints = workflow.take_in([case], tools)
-        empty = CaseIndex(
-            tools.index.dimension,
-            embedder=tools.index.embedder,
-            embedder_hash=tools.index.embedder_hash,
-        )
-        without = {"neighbours": replace(tools, index=empty)}
-        for name in tools.specialists:
-            rest = {n: s for n, s in tools.specialists.items() if n != name}
-            without[f"specialist {name}"] = replace(tools, specialists=rest)
-        changed = {}
-        for part, fewer in without.items():
-            state = self._begin([case], diagnosis.system, prints)
-            state = self._graph.invoke(state, context=fewer)
-            other = self._diagnoses([case], state, tools)[0].answer
-            if other != diagnosis.answer:
-                changed[part] = str(other)
-        return replace(diagnosis, changed_by=changed)
 
 
 def _merged(state: State, added: State) -> State:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from gsco import fusion as fuse
 from gsco.case import Case, Failure, Reading, System
-from gsco.errors import FusionError, GeneralistError, UsageError
+from gsco.errors import FusionError, GeneralistError, UsageError, unknown
 from gsco.fusing import hears, neighbour_vote, recalls, together
 from gsco.fusion import GENERALIST, NEIGHBOURS, Fusion
 from gsco.task import Task
@@ -106,6 +106,27 @@ def take_in(cases: Sequence[Case], tools: Tools) -> list[Fingerprint]:
     return prints
 
 
+def lessened(tools: Tools, without: Sequence[str]) -> Tools:
+    """Return tools that lack some pieces of evidence: specialists by name, or the neighbours.
+
+    Raises:
+        UsageError: there is no such piece.
+    """
+    from retrieval import CaseIndex
+
+    known = (NEIGHBOURS, *tools.specialists)
+    for part in without:
+        if part not in known:
+            raise UsageError(unknown("piece of evidence", part, known, "gsco specialists"))
+    left = {name: said for name, said in tools.specialists.items() if name not in without}
+    index = tools.index
+    if NEIGHBOURS in without:
+        index = CaseIndex(
+            index.dimension, embedder=index.embedder, embedder_hash=index.embedder_hash
+        )
+    return replace(tools, specialists=left, index=index)
+
+
 def _firsts(tools: Tools) -> list[Image.Image]:
     return [pictures[0] for pictures in tools.pictures]
 
@@ -147,18 +168,29 @@ def _asked(system: System, tools: Tools) -> list[str]:
 
 def recall(state: State, runtime: Runtime[Tools]) -> State:
     """Find the similar cases, without those that leak; every system needs them for its domain."""
-    start, tools = time.perf_counter(), runtime.context
-    guards = [guard(p, who) for p, who in zip(state["prints"], state["patients"], strict=True)]
-    failures: list[Failure] = []
+    start, failures = time.perf_counter(), []
     try:
-        vectors = tools.embedder.embed(_firsts(tools))
-        found = tools.index.search(vectors, tools.neighbours, skip=guards)
-        recalled = [Recalled(tuple(one.neighbours), one.dropped) for one in found]
+        found = _similar(state["prints"], state["patients"], runtime.context)
     except (RetrievalError, SpecialistError) as error:
-        recalled = [Recalled((), 0) for _ in guards]
+        found = [Recalled((), 0) for _ in state["prints"]]
         failures.append(Failure("index", str(error)))
     seconds = {"recall": time.perf_counter() - start}
-    return {"recalled": recalled, "failures": failures, "seconds": seconds}
+    return {"recalled": found, "failures": failures, "seconds": seconds}
+
+
+def recalled(cases: Sequence[Case], tools: Tools) -> list[Recalled]:
+    """Find the similar cases of cases that nothing else is asked about."""
+    tools = replace(tools, pictures=[])
+    return _similar(take_in(cases, tools), [case.patient for case in cases], tools)
+
+
+def _similar(
+    prints: Sequence[Fingerprint], patients: Sequence[str | None], tools: Tools
+) -> list[Recalled]:
+    guards = [guard(p, who) for p, who in zip(prints, patients, strict=True)]
+    vectors = tools.embedder.embed(_firsts(tools))
+    found = tools.index.search(vectors, tools.neighbours, skip=guards)
+    return [Recalled(tuple(one.neighbours), one.dropped) for one in found]
 
 
 def decide(state: State, runtime: Runtime[Tools]) -> State:

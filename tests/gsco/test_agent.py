@@ -440,3 +440,21 @@ def test_a_multi_label_case_gets_every_label_that_holds(
     told = agent.diagnose(both, "generalist")
     assert told.answer == ("red spot", "blue spot")
     assert not any("The generalist reads" in reason for reason in told.review_reasons)
+
+
+def test_a_piece_of_evidence_can_be_left_out(agent: GSCo, draw: Draw) -> None:
+    case = case_of(draw(RED, 1011))
+    made = agent.diagnose(case, "stack", without=("vit-tiny",))
+    assert "vit-tiny" not in {opinion.specialist for opinion in made.opinions}
+    assert made.probabilities != agent.diagnose(case, "stack").probabilities
+    assert agent.diagnose(case, "stack", without=("neighbours",)).neighbours == ()
+    with pytest.raises(UsageError, match="Did you mean 'vit-tiny'"):
+        agent.diagnose(case, without=("vit-tin",))
+
+
+def test_as_many_similar_cases_as_asked_for_nearest_first(agent: GSCo, data: Path) -> None:
+    case = Case(images=(data / "train-06.png",), task="spots", patient="train-3")
+    found = agent.similar(case, 25)
+    assert len(found) == 25
+    assert found[:10] == agent.diagnose(case, "neighbours").neighbours
+    assert [n.similarity for n in found] == sorted((n.similarity for n in found), reverse=True)
