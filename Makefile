@@ -22,6 +22,12 @@ export OMP_WAIT_POLICY := PASSIVE
 	  || echo "vLLM cannot be had: the tests with a real server will be skipped"
 	touch $@
 
+# A real browser for the tests of the page, which are skipped where it cannot be had.
+.venv/installed-browser: .venv/installed-dev
+	command -v chromium >/dev/null || (apt-get -qq update && apt-get -qq -y install chromium) \
+	  >/dev/null 2>&1 || echo "Chromium cannot be had: the tests in a browser will be skipped"
+	touch $@
+
 demo: .venv/installed
 	$(BIN)/gsco demo
 
@@ -34,7 +40,7 @@ check: .venv/installed-dev
 test-quick: .venv/installed-dev
 	$(BIN)/pytest -m "not slow"
 
-test: .venv/installed-vllm
+test: .venv/installed-vllm .venv/installed-browser
 	$(BIN)/pytest
 
 starter: .venv/installed

@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Self
 
 from gsco import workflow
@@ -67,6 +68,7 @@ class GSCo:
         self.settings = settings
         self._generalist = generalist
         self._tools: dict[str, Tools] = {}
+        self._loading = RLock()
 
     @classmethod
     def open(
@@ -128,9 +130,10 @@ class GSCo:
             UsageError: unknown task. WorkspaceError: half constructed. SpecialistError: altered
             or missing weights. RetrievalError: an index of another embedder.
         """
-        if task not in self._tools:
-            self._tools[task] = self._load(open_task(self.workspace, task))
-        asked = self.generalist if system in workflow.READING_SYSTEMS else None
+        with self._loading:
+            if task not in self._tools:
+                self._tools[task] = self._load(open_task(self.workspace, task))
+            asked = self.generalist if system in workflow.READING_SYSTEMS else None
         return replace(self._tools[task], generalist=asked, style=style, pictures=[])
 
     def _load(self, folder: TaskFolder) -> Tools:
@@ -193,15 +196,17 @@ class GSCo:
         last = list(self.stream(case, system, style=style, without=without))[-1].diagnosis
         if last is None:
             raise UsageError("The workflow ended without a diagnosis.")
-        if not explain:
-            return last
+        return self.explained(case, last, style=style) if explain else last
+
+    def explained(self, case: Case, made: Diagnosis, *, style: "Style" = "calibrated") -> Diagnosis:
+        """Leave each piece of evidence of a diagnosis out once, and note what would change."""
         changed = {}
         for part in self.parts(case.task):
-            other = self.diagnose(case, system, style=style, without=(*without, part)).answer
-            if part not in without and other != last.answer:
+            other = self.diagnose(case, made.system, style=style, without=(part,)).answer
+            if other != made.answer:
                 name = part if part == NEIGHBOURS else f"specialist {part}"
                 changed[name] = str(other)
-        return replace(last, changed_by=changed)
+        return replace(made, changed_by=changed)
 
     def parts(self, task: str) -> tuple[str, ...]:
         """Return the pieces of evidence of a task that can be left out, neighbours first."""

@@ -24,12 +24,12 @@ def explanation(made: Diagnosis) -> str:
 
 def _answer(made: Diagnosis) -> str:
     if isinstance(made.answer, tuple):
-        found = _listed([f"{label} ({made.probabilities[label]:.0%})" for label in made.answer])
+        found = listed([f"{label} ({made.probabilities[label]:.0%})" for label in made.answer])
         return f"The answer is {found or 'that no label holds'}."
     said = f"The answer is {made.answer} ({made.probabilities[str(made.answer)]:.0%})"
     others = [label for label in made.prediction_set or () if label != made.answer]
     if others:
-        return f"{said}; {_listed(others)} cannot be excluded at {made.coverage:.0%} coverage."
+        return f"{said}; {listed(others)} cannot be excluded at {made.coverage:.0%} coverage."
     return f"{said}."
 
 
@@ -42,8 +42,8 @@ def _specialists(made: Diagnosis) -> str:
     if not against:
         who = {1: "The specialist says", 2: "Both specialists say"}
         return f"{who.get(count, f'All {count} specialists say')} so."
-    told = [f"{o.specialist} says {_listed(o.answers) or 'no label'}" for o in against]
-    return f"{len(agree)} of {count} specialists say so; {_listed(told)}."
+    told = [f"{o.specialist} says {listed(o.answers) or 'no label'}" for o in against]
+    return f"{len(agree)} of {count} specialists say so; {listed(told)}."
 
 
 def _neighbours(made: Diagnosis) -> str:
@@ -61,7 +61,7 @@ def _neighbours(made: Diagnosis) -> str:
         if not _same(neighbour.labels, made.answer)
     )
     others = [f"{number} {label}" for label, number in rest.most_common()]
-    return f"{said}; {_listed(others)}."
+    return f"{said}; {listed(others)}."
 
 
 def _generalist(made: Diagnosis) -> str:
@@ -72,7 +72,7 @@ def _generalist(made: Diagnosis) -> str:
         holds = tuple(label for label, chance in shown.items() if chance > 0.5)
         if _same(holds, made.answer):
             return f"The generalist {made.reading.model} reads the same."
-        return f"The generalist {made.reading.model} reads {_listed(holds) or 'no label'} instead."
+        return f"The generalist {made.reading.model} reads {listed(holds) or 'no label'} instead."
     if read is None:
         return ""
     sure = f" ({shown[read]:.0%})" if read in shown else ""
@@ -91,6 +91,6 @@ def _same(labels: Sequence[str], answer: Answer) -> bool:
     return set(labels) == (set(answer) if isinstance(answer, tuple) else {answer})
 
 
-def _listed(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
     """Join words as a sentence does."""
     return ", ".join([*words[:-2], " and ".join(words[-2:])]) if words else ""

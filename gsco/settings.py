@@ -5,13 +5,14 @@ The only file that reads the environment.
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from gsco.errors import UsageError, unknown
 
 FILE = "gsco.toml"
+SECRET = ("api_key", "login")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Settings:
     """Name of the model on the server; empty to take the one it serves."""
     api_key: str = ""
     """Key for the server, if it wants one. Never written to a log or a file."""
+    login: str = ""
+    """`name:password` of the chat; empty for none. Never written to a log or a file."""
     neighbours: int = 10
     """How many similar cases to recall (the published k is 10)."""
     permutations: int = 2
@@ -34,13 +37,15 @@ class Settings:
     """Folder of data sets that tests, demo and benchmarks may read."""
 
     def __repr__(self) -> str:
-        """Show everything but the key."""
-        shown = (f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name != "api_key")
+        """Show everything but what is secret."""
+        shown = (
+            f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name not in SECRET
+        )
         return f"Settings({', '.join(shown)})"
 
 
-def process_environment() -> Mapping[str, str]:
-    """Return the process's variables, for those who start another process."""
+def process_environment() -> MutableMapping[str, str]:
+    """Return the process's variables, for those who start another process or a library."""
     return os.environ
 
 

@@ -13,6 +13,7 @@ import typer
 import gsco
 from gsco.case import NOTICE, SYSTEMS
 from gsco.cli.bench import bench_app
+from gsco.cli.chat import CHAT_EXAMPLE, chat
 from gsco.cli.data import data_app
 from gsco.cli.generalist import NAME as GENERALIST
 from gsco.cli.generalist import construct_generalist
@@ -329,6 +330,7 @@ def demo(as_json: Json = False) -> None:
 
 app.command(epilog=ASK_EXAMPLE)(ask)
 app.command(epilog=REPORT_EXAMPLE)(report)
+app.command(epilog=CHAT_EXAMPLE)(chat)
 app.command(epilog=SERVE_EXAMPLE)(serve)
 app.command(epilog=DOCTOR_EXAMPLE)(doctor)
 

@@ -24,6 +24,8 @@ class Sample:
     """The package, the file in it, and where the package has it from."""
     licence: str
     """What the package says on using it."""
+    path: Path
+    """The file itself."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def packaged_samples() -> list[Sample]:
         path = _locate(file)
         if path is not None:
             source = f"{file.package}/{file.path}: {file.origin}"
-            samples.append(Sample(file.name, decode(path), file.what, source, file.licence))
+            samples.append(Sample(file.name, decode(path), file.what, source, file.licence, path))
     return samples
 
 

@@ -1,0 +1,412 @@
+"""The page: what stands where, and what each button does. Gradio is imported when it is built.
+
+    gsco chat, or python app.py
+
+Each browser session has a `Session` of its own; uploads lie in a private folder that is emptied.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from gsco.case import NOTICE, SYSTEMS, Case, System
+from gsco.chat import talking
+from gsco.chat.evidence import Shelf, render, style
+from gsco.chat.keepsake import as_json, write_all
+from gsco.chat.samples import Chapter, story
+from gsco.chat.session import Session, Talk
+from gsco.chat.talking import PROPOSE, Moment, Question
+from gsco.chat.viewing import Look, default_look, viewer
+from gsco.errors import GscoError, UsageError
+from retrieval import RetrievalError
+from specialists import SpecialistError
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from gsco.agent import GSCo
+
+LARGEST_UPLOAD = "64mb"
+FORGOTTEN = 3600
+"""Seconds after which an unused session and its files are deleted."""
+WELCOME = "Drop an image into the box below, paste one, or take a sample."
+NOTHING = "<p>Nothing yet. The evidence of a diagnosis stands here.</p>"
+
+
+# Any: Gradio's components have no types of their own.
+@dataclass(frozen=True)
+class Parts:
+    """The components that events read and write."""
+
+    session: Any
+    chat: Any
+    box: Any
+    task: Any
+    system: Any
+    sheet: Any
+    viewer: Any
+    number: Any
+    level: Any
+    width: Any
+    invert: Any
+    cases: Any
+    files: Any
+
+
+def build(agent: "GSCo") -> "gr.Blocks":
+    """Lay the page out over an opened workspace."""
+    import gradio as gr
+
+    shelf = Shelf(agent)
+    with gr.Blocks(title="GSCo", analytics_enabled=False, delete_cache=(300, FORGOTTEN)) as blocks:
+        gr.HTML(f"<h1>GSCo</h1><p>{NOTICE}</p>", elem_id="head")
+        session = gr.State(_new_session, time_to_live=FORGOTTEN)
+        with gr.Row():
+            with gr.Column(scale=5, min_width=320):
+                chat, box, task, system, buttons = _talking(agent)
+            with gr.Column(scale=6, min_width=320), gr.Tabs():
+                with gr.Tab("Evidence"):
+                    sheet = _live(NOTHING, "evidence")
+                with gr.Tab("Image"):
+                    view = _live(viewer(None), "viewer")
+                    number, level, width, invert = _viewing()
+                with gr.Tab("Report"):
+                    gr.Markdown("The case on paper: answer, evidence with pictures, versions.")
+                    make = gr.Button("Make the report")
+                    files = gr.Files(label="Page, PDF and JSON", interactive=False, visible=False)
+                with gr.Tab("History"):
+                    cases = gr.Dropdown([], label="Cases of this session", interactive=True)
+                    export = gr.Button("Export the case as JSON")
+                    exported = gr.File(label="Exported", interactive=False, visible=False)
+        parts = Parts(
+            *(session, chat, box, task, system, sheet, view),
+            *(number, level, width, invert, cases, files),
+        )
+        _wire(gr, agent, shelf, parts, buttons)
+        make.click(_report, session, files, **_QUIET)
+        export.click(_exported, session, exported, **_QUIET)
+        gr.api(_diagnose_with(agent), api_name="diagnose", concurrency_id="models")
+    return blocks
+
+
+def _new_session() -> Session:
+    """Return an empty session; Gradio takes a dataclass itself for a value to show."""
+    return Session()
+
+
+_QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+
+
+def _live(value: str, name: str) -> Any:
+    import gradio as gr
+
+    return gr.HTML(value, js_on_load=_file("page.js"), elem_id=name, apply_default_css=False)
+
+
+def _file(name: str) -> str:
+    return (resources.files("gsco.chat") / name).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class _Buttons:
+    stop: Any
+    retry: Any
+    new: Any
+    samples: list[tuple[Chapter, Any]]
+
+
+def _talking(agent: "GSCo") -> tuple[Any, Any, Any, Any, _Buttons]:
+    import gradio as gr
+
+    # Plain text: nothing that stands in a label, a question or a file name becomes a tag.
+    chat = gr.Chatbot(
+        label="Conversation", height=430, render_markdown=False, placeholder=WELCOME, buttons=[]
+    )
+    box = gr.MultimodalTextbox(
+        file_count="multiple",
+        sources=["upload"],
+        label="Image and question",
+        placeholder="Drop or paste an image; ask, or just send",
+        max_plain_text_length=2000,
+    )
+    with gr.Row():
+        task = gr.Dropdown([PROPOSE, *agent.tasks], label="Task", min_width=140)
+        system = gr.Dropdown(list(SYSTEMS), value="gsco-fused", label="System", min_width=140)
+    with gr.Row():
+        stop = gr.Button("Stop", size="sm", min_width=80)
+        retry = gr.Button("Retry", size="sm", min_width=80)
+        new = gr.Button("New case", size="sm", min_width=80)
+    with gr.Accordion("Samples", open=True), gr.Row():
+        samples = [(one, gr.Button(one.title, size="sm", min_width=150)) for one in story(agent)]
+    return chat, box, task, system, _Buttons(stop, retry, new, samples)
+
+
+def _viewing() -> tuple[Any, Any, Any, Any]:
+    import gradio as gr
+
+    number = gr.Slider(1, 2, value=1, step=1, label="Slice", visible=False)
+    with gr.Row():
+        level = gr.Slider(0, 255, value=127.5, label="Level")
+        width = gr.Slider(1, 255, value=255, label="Window")
+    invert = gr.Checkbox(label="Invert")
+    gr.Markdown(
+        "Window, level and invert are for your eyes: what is asked about is the image as the file "
+        "has it. Another slice is asked about when you send again."
+    )
+    return number, level, width, invert
+
+
+def _wire(gr: Any, agent: "GSCo", shelf: Shelf, parts: Parts, buttons: _Buttons) -> None:
+    shown = [*vars(parts).values()]
+    # One model in this process serves everybody in turn; servers answer several at once.
+    models = {
+        "concurrency_id": "models",
+        "concurrency_limit": 1 if not agent.settings.generalist.startswith("http") else 8,
+        "api_visibility": "private",
+    }
+
+    def send(session: Session, message: Any, task: str, system: System) -> Iterator[Any]:
+        files = tuple(Path(file) for file in message.get("files") or ())
+        asked = Question(message.get("text") or "", files, task, system)
+        yield {parts.box: {"text": "", "files": []}, parts.session: session}
+        yield from _watched(parts, session, talking.converse(agent, shelf, session, asked))
+
+    def again(session: Session) -> Iterator[Any]:
+        yield from _watched(parts, session, talking.retry(agent, shelf, session))
+
+    inputs = [parts.session, parts.box, parts.task, parts.system]
+    running = [
+        parts.box.submit(send, inputs, shown, **models),
+        buttons.retry.click(again, parts.session, shown, **models),
+    ]
+    for chapter, button in buttons.samples:
+        take = partial(_take, agent, shelf, parts, chapter)
+        running.append(button.click(take, [parts.session, parts.system], shown, **models))
+    buttons.stop.click(_stopped, parts.session, parts.chat, cancels=running, **_QUIET)
+    for begins in (buttons.new.click, parts.chat.clear):
+        begins(lambda session: _moved(parts, session, -1), parts.session, shown, **_QUIET)
+    parts.cases.input(
+        lambda session, place: _moved(parts, session, place),
+        [parts.session, parts.cases],
+        shown,
+        **_QUIET,
+    )
+    look = [parts.session, parts.number, parts.level, parts.width, parts.invert]
+    for one in (parts.number, parts.level, parts.width, parts.invert):
+        one.input(_looked, look, parts.viewer, **_QUIET)
+
+
+def _take(
+    agent: "GSCo", shelf: Shelf, parts: Parts, chapter: Chapter, session: Session, system: System
+) -> Iterator[Any]:
+    asked = Question("", (chapter.path,), chapter.task, system)
+    yield from _watched(parts, session, talking.converse(agent, shelf, session, asked))
+
+
+def _watched(parts: Parts, session: Session, moments: Iterator[Moment]) -> Iterator[Any]:
+    """Turn moments into what is shown; an error becomes a sentence in the conversation."""
+    try:
+        for moment in moments:
+            yield _update(parts, session, moment)
+    except (GscoError, SpecialistError, RetrievalError) as error:
+        talk = session.talk
+        if talk is None:
+            yield {parts.chat: [{"role": "assistant", "content": str(error)}]}
+            return
+        talk.say("assistant", str(error))
+        yield _update(parts, session, Moment(talk))
+
+
+def _update(parts: Parts, session: Session, moment: Moment) -> dict[Any, Any]:
+    talk = moment.talk
+    out: dict[Any, Any] = {parts.chat: list(talk.messages), parts.session: session}
+    if moment.sheet and talk.sheet is not None:
+        out[parts.sheet] = render(talk.sheet)
+        out |= _history(parts, session)
+    if moment.exam:
+        out |= _image(parts, talk)
+    return out
+
+
+def _history(parts: Parts, session: Session) -> dict[Any, Any]:
+    import gradio as gr
+
+    choices = [(name, place) for place, name in enumerate(session.names())]
+    value = session.place if session.talk else None
+    return {parts.cases: gr.Dropdown(choices, value=value)}
+
+
+def _image(parts: Parts, talk: Talk | None) -> dict[Any, Any]:
+    import gradio as gr
+
+    if talk is None:
+        return {parts.viewer: viewer(None), parts.number: gr.Slider(visible=False)}
+    exam, look = talk.exam, default_look(talk.exam)
+    low, high = (0.0, 255.0)
+    count = 1
+    if exam.volume is not None:
+        low, high = float(exam.volume.values.min()), float(exam.volume.values.max())
+        count = len(exam.volume.values)
+    return {
+        parts.viewer: viewer(exam),
+        parts.number: gr.Slider(
+            1, max(count, 2), value=exam.number + 1, visible=count > 1, label=f"Slice of {count}"
+        ),
+        parts.level: gr.Slider(low, high, value=look.level),
+        parts.width: gr.Slider(1, max(high - low, 2), value=look.width),
+        parts.invert: False,
+    }
+
+
+def _stopped(session: Session) -> list[dict[str, str]]:
+    talk = session.talk
+    if talk is None:
+        return []
+    if talk.messages[-1]["content"].startswith(talking.LOOKING):
+        talk.messages[-1]["content"] = "Stopped. Send again, or retry."
+    return list(talk.messages)
+
+
+def _looked(session: Session, number: int, level: float, width: float, invert: bool) -> str:
+    talk = session.talk
+    if talk is None:
+        return viewer(None)
+    if talk.exam.volume is not None and number - 1 != talk.exam.number:
+        talk.exam.turn_to(int(number) - 1)
+    return viewer(talk.exam, Look(level, width, invert))
+
+
+def _moved(parts: Parts, session: Session, place: int) -> dict[Any, Any]:
+    """Show another case of the session, or none yet."""
+    import gradio as gr
+
+    session.place = place if place is not None else -1
+    talk = session.talk
+    sheet = render(talk.sheet) if talk and talk.sheet else NOTHING
+    out = {parts.chat: list(talk.messages) if talk else [], parts.sheet: sheet}
+    out |= {parts.session: session, parts.files: gr.Files(None, visible=False)}
+    return out | _history(parts, session) | _image(parts, talk)
+
+
+def _report(session: Session) -> Any:
+    import gradio as gr
+
+    talk = session.talk
+    if talk is None or talk.sheet is None:
+        raise gr.Error("There is nothing to report yet. Diagnose an image first.")
+    made = write_all(talk.sheet, talk, _private())
+    return gr.Files([str(path) for path in made], visible=True)
+
+
+def _exported(session: Session) -> Any:
+    import gradio as gr
+
+    if session.talk is None:
+        raise gr.Error("There is no case to export yet.")
+    file = _private() / f"gsco-{session.talk.task}.json"
+    file.write_text(as_json(session.talk), encoding="utf-8")
+    return gr.File(str(file), visible=True)
+
+
+def _private() -> Path:
+    """Return a new folder within the page's private one."""
+    from gradio.utils import get_upload_folder
+
+    Path(get_upload_folder()).mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=get_upload_folder()))
+
+
+def _diagnose_with(agent: "GSCo") -> Any:  # Any: Gradio reads the types of the function returned
+    import gradio as gr
+
+    def diagnose(image: gr.FileData, task: str, system: str = "gsco-fused") -> dict[str, Any]:
+        """Diagnose one image file; returns what `gsco diagnose --json` prints."""
+        if system not in SYSTEMS:
+            raise gr.Error(f"Unknown system {system!r}. Available: {', '.join(SYSTEMS)}.")
+        try:
+            return agent.diagnose(Case((Path(image["path"]),), task), system).to_dict()
+        except (GscoError, SpecialistError, RetrievalError) as error:
+            raise gr.Error(str(error)) from error
+
+    return diagnose
+
+
+def _warm(agent: "GSCo") -> None:
+    """Load the models while the first person is still looking for an image."""
+    blank = Image.new("RGB", (64, 64))
+    for task in agent.tasks:
+        # Whatever fails here fails again, with a sentence, where a person asks.
+        with suppress(GscoError, SpecialistError, RetrievalError):
+            agent.diagnose(Case((blank,), task))
+
+
+@contextmanager
+def served(
+    agent: "GSCo",
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    login: str = "",
+) -> Iterator[str]:
+    """Serve the page until the block ends, and tell its address; then delete all uploads.
+
+    Args:
+        agent: an opened workspace.
+        host: address to listen at; beyond this machine only with a login.
+        port: the first free one from 7860 on if None.
+        login: `name:password`, or empty for none.
+
+    Raises:
+        UsageError: a host beyond this machine without a login, a login that is none, or a port
+            that is taken.
+    """
+    from gsco.settings import process_environment
+
+    name, _, password = login.partition(":")
+    if login and not (name and password):
+        raise UsageError("The login is not of the form name:password. Set GSCO_LOGIN like that.")
+    if not login and host not in ("127.0.0.1", "localhost", "::1"):
+        raise UsageError(
+            f"Without a login the page is not served at {host!r}, where others could open it. "
+            "Set GSCO_LOGIN=name:password, or leave --host out."
+        )
+    if find_spec("gradio") is None:
+        raise UsageError("The page needs Gradio. Install it with `pip install gsco[app]`.")
+    folder = Path(tempfile.mkdtemp(prefix="gsco-chat-"))
+    process_environment()["GRADIO_TEMP_DIR"] = str(folder)
+    page = build(agent)
+    try:
+        _, address, _ = page.queue(max_size=64).launch(
+            server_name=host,
+            server_port=port,
+            auth=[(name, password)] if login else None,
+            share=False,
+            prevent_thread_lock=True,
+            quiet=True,
+            show_error=True,
+            run_history=False,
+            footer_links=[],
+            max_file_size=LARGEST_UPLOAD,
+            ssr_mode=False,
+            css=_file("page.css") + style(),
+            inbrowser=False,
+        )
+        Thread(target=_warm, args=[agent], daemon=True).start()
+        yield address
+    except OSError as error:
+        raise UsageError(
+            f"Port {port} cannot be used ({error}). Choose another `--port`."
+        ) from error
+    finally:
+        page.close(verbose=False)
+        shutil.rmtree(folder, ignore_errors=True)
