@@ -5,12 +5,14 @@
 Each browser session has a `Session` of its own; uploads lie in a private folder that is emptied.
 """
 
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -70,7 +72,7 @@ def build(agent: "GSCo") -> "gr.Blocks":
     shelf = Shelf(agent)
     with gr.Blocks(title="GSCo", analytics_enabled=False, delete_cache=(300, FORGOTTEN)) as blocks:
         gr.HTML(f"<h1>GSCo</h1><p>{NOTICE}</p>", elem_id="head")
-        session = gr.State(_new_session, time_to_live=FORGOTTEN)
+        session = gr.State(Session(), time_to_live=FORGOTTEN)
         with gr.Row():
             with gr.Column(scale=5, min_width=320):
                 chat, box, task, system, buttons = _talking(agent)
@@ -99,11 +101,6 @@ def build(agent: "GSCo") -> "gr.Blocks":
     return blocks
 
 
-def _new_session() -> Session:
-    """Return an empty session; Gradio takes a dataclass itself for a value to show."""
-    return Session()
-
-
 _QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
@@ -128,7 +125,6 @@ class _Buttons:
 def _talking(agent: "GSCo") -> tuple[Any, Any, Any, Any, _Buttons]:
     import gradio as gr
 
-    # Plain text: nothing that stands in a label, a question or a file name becomes a tag.
     chat = gr.Chatbot(
         label="Conversation", height=430, render_markdown=False, placeholder=WELCOME, buttons=[]
     )
@@ -221,15 +217,20 @@ def _watched(parts: Parts, session: Session, moments: Iterator[Moment]) -> Itera
     except (GscoError, SpecialistError, RetrievalError) as error:
         talk = session.talk
         if talk is None:
-            yield {parts.chat: [{"role": "assistant", "content": str(error)}]}
+            yield {parts.chat: _plain([{"role": "assistant", "content": str(error)}])}
             return
         talk.say("assistant", str(error))
         yield _update(parts, session, Moment(talk))
 
 
+def _plain(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Return messages as Gradio takes them, which shows tags as tags even in plain text."""
+    return [{**one, "content": escape(one["content"], quote=False)} for one in messages]
+
+
 def _update(parts: Parts, session: Session, moment: Moment) -> dict[Any, Any]:
     talk = moment.talk
-    out: dict[Any, Any] = {parts.chat: list(talk.messages), parts.session: session}
+    out: dict[Any, Any] = {parts.chat: _plain(talk.messages), parts.session: session}
     if moment.sheet and talk.sheet is not None:
         out[parts.sheet] = render(talk.sheet)
         out |= _history(parts, session)
@@ -274,7 +275,7 @@ def _stopped(session: Session) -> list[dict[str, str]]:
         return []
     if talk.messages[-1]["content"].startswith(talking.LOOKING):
         talk.messages[-1]["content"] = "Stopped. Send again, or retry."
-    return list(talk.messages)
+    return _plain(talk.messages)
 
 
 def _looked(session: Session, number: int, level: float, width: float, invert: bool) -> str:
@@ -293,7 +294,7 @@ def _moved(parts: Parts, session: Session, place: int) -> dict[Any, Any]:
     session.place = place if place is not None else -1
     talk = session.talk
     sheet = render(talk.sheet) if talk and talk.sheet else NOTHING
-    out = {parts.chat: list(talk.messages) if talk else [], parts.sheet: sheet}
+    out = {parts.chat: _plain(talk.messages) if talk else [], parts.sheet: sheet}
     out |= {parts.session: session, parts.files: gr.Files(None, visible=False)}
     return out | _history(parts, session) | _image(parts, talk)
 
@@ -341,6 +342,15 @@ def _diagnose_with(agent: "GSCo") -> Any:  # Any: Gradio reads the types of the 
     return diagnose
 
 
+def _uploads() -> Path:
+    """Return a new private folder for uploads; those of pages that were killed are deleted."""
+    for old in Path(tempfile.gettempdir()).glob("gsco-chat-*-*"):
+        owner = old.name.split("-")[2]
+        if owner.isdecimal() and not Path(f"/proc/{owner}").exists() and Path("/proc/1").exists():
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"gsco-chat-{os.getpid()}-"))
+
+
 def _warm(agent: "GSCo") -> None:
     """Load the models while the first person is still looking for an image."""
     blank = Image.new("RGB", (64, 64))
@@ -382,7 +392,7 @@ def served(
         )
     if find_spec("gradio") is None:
         raise UsageError("The page needs Gradio. Install it with `pip install gsco[app]`.")
-    folder = Path(tempfile.mkdtemp(prefix="gsco-chat-"))
+    folder = _uploads()
     process_environment()["GRADIO_TEMP_DIR"] = str(folder)
     page = build(agent)
     try:
@@ -399,6 +409,7 @@ def served(
             max_file_size=LARGEST_UPLOAD,
             ssr_mode=False,
             css=_file("page.css") + style(),
+            js=_file("reach.js"),
             inbrowser=False,
         )
         Thread(target=_warm, args=[agent], daemon=True).start()

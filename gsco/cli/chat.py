@@ -1,5 +1,7 @@
 """`gsco chat`: the page, on this machine."""
 
+import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -24,7 +26,11 @@ def chat(
 
     from gsco.chat.page import served
 
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda number, frame: sys.exit(0))
+
     agent = open_agent(workspace, generalist)
     with served(agent, host=host, port=port, login=agent.settings.login) as address:
         typer.echo(f"GSCo answers at {address}. Ctrl-C stops it.")
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        with suppress(KeyboardInterrupt):
+            signal.pause()

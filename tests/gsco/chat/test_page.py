@@ -2,8 +2,9 @@
 
 import io
 import json
+import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -231,8 +232,6 @@ def test_a_bad_file_gets_a_sentence(
     file = tmp_path / name
     file.write_bytes(content)
     visit.send("what is this?", file)
-    import re
-
     visit.page.get_by_text(re.compile(said.replace("(", r"\(").replace(")", r"\)"))).first.wait_for(
         timeout=LONG
     )
@@ -258,7 +257,7 @@ def test_a_file_that_is_too_large_is_refused(visit: Visit, tmp_path: Path) -> No
     with file.open("wb") as out:
         out.truncate(70 * 2**20)
     visit.page.locator("input[type=file]").first.set_input_files(str(file))
-    visit.page.get_by_text("exceeds the maximum allowed size").first.wait_for(timeout=LONG)
+    visit.page.get_by_text("exceed the maximum allowed size of 64").first.wait_for(timeout=LONG)
     visit.complaints.clear()
 
 
@@ -303,27 +302,29 @@ def test_a_page_beyond_this_machine_needs_a_login(starter: GSCo) -> None:
         pass
 
 
-def test_with_a_login_nothing_is_shown_before_it(browser: Any, starter: GSCo) -> None:
-    with served(starter, login="anna:secret") as url:
+def test_with_a_login_nothing_is_shown_before_it(
+    browser: Any, chat: Callable[..., Any], tmp_path: Path
+) -> None:
+    with chat(tmp_path, GSCO_LOGIN="anna:secret") as one:
         context = browser.new_context()
         page = context.new_page()
-        page.goto(url)
+        page.goto(one.address)
         page.get_by_role("button", name="Login").wait_for()
         assert page.get_by_placeholder(BOX).count() == 0
-        assert context.request.get(f"{url}config").status == 401
+        assert context.request.get(f"{one.address}config").status == 401
         context.close()
 
 
-def test_uploads_are_gone_when_the_page_is(starter: GSCo, images: Path) -> None:
-    from gradio.utils import get_upload_folder
+def test_uploads_are_private_and_gone_when_the_page_is(
+    chat: Callable[..., Any], images: Path, tmp_path: Path
+) -> None:
     from gradio_client import Client, handle_file
 
-    with served(starter) as url:
-        folder = Path(get_upload_folder())
+    with chat(tmp_path) as one:
+        (folder,) = one.uploads.glob("gsco-chat-*")
         assert folder.stat().st_mode & 0o077 == 0
-        client = Client(url, verbose=False)
-        client.predict(
-            handle_file(str(images / "retina.png")), "modality", "stack", api_name="/diagnose"
-        )
+        client = Client(one.address, verbose=False)
+        image = handle_file(str(images / "retina.png"))
+        client.predict(image, "modality", "stack", api_name="/diagnose")
         assert any(folder.rglob("*.png"))
     assert not folder.exists()
