@@ -20,7 +20,7 @@ BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 def tables() -> str:
     """Return all tables as Markdown."""
     parts = [specialists(_read("specialists")), systems(_read("systems")), arbitration()]
-    return "\n\n".join([*parts, speed(), serving(), scale()])
+    return "\n\n".join([*parts, speed(), serving(), scale(), chat()])
 
 
 def _read(kind: str) -> dict[str, Any]:
@@ -259,6 +259,29 @@ def scale() -> str:
         "|---|---|---|---|---|",
     ]
     return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def chat() -> str:
+    """Return how long a person waits for the page."""
+    found = json.loads((RESULTS / "chat.json").read_text())
+    told = {
+        "seconds_to_type": "page opened: until a person can type",
+        "seconds_to_answer": "sample taken: until the answer stands there",
+        "seconds_to_all_evidence": "until all evidence does, what would change the answer included",
+    }
+    goals = {"seconds_to_type": 2, "seconds_to_all_evidence": 3}
+    head = [
+        f"**The chat** in a real browser, {found['generalist']} in process, {found['n']} cases.",
+        "",
+        "| what | median, s | range | goal |",
+        "|---|---|---|---|",
+    ]
+    for name, what in told.items():
+        each = found[name]["all"]
+        goal = f"below {goals[name]}" if name in goals else ""
+        span = f"{min(each):.1f}–{max(each):.1f}"
+        head.append(f"| {what} | {found[name]['median']:.1f} | {span} | {goal} |")
+    return "\n".join(head)
 
 
 def filled(text: str) -> str:

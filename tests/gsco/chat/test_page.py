@@ -58,9 +58,7 @@ class Visit:
         box.press("Enter")
 
     def sees(self, text: str, timeout: int = LONG) -> None:
-        self.page.get_by_label("Conversation").or_(self.page.locator("body")).get_by_text(
-            text
-        ).first.wait_for(timeout=timeout)
+        self.page.get_by_text(text).first.wait_for(timeout=timeout)
 
     def tab(self, name: str) -> None:
         self.page.get_by_role("tab", name=name).click()
