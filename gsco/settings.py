@@ -12,6 +12,7 @@ from pathlib import Path
 from gsco.errors import UsageError, unknown
 
 FILE = "gsco.toml"
+SECRETS = ("api_key", "token")
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,14 @@ class Settings:
     """Over how many option orders a reading is averaged."""
     data: str = ""
     """Folder of data sets that tests, demo and benchmarks may read."""
+    token: str = ""
+    """What callers of `gsco api` must show; empty to ask for none. Never logged or written."""
 
     def __repr__(self) -> str:
-        """Show everything but the key."""
-        shown = (f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name != "api_key")
+        """Show everything but the secrets."""
+        shown = (
+            f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name not in SECRETS
+        )
         return f"Settings({', '.join(shown)})"
 
 
