@@ -35,6 +35,7 @@ from gsco.cli.options import (
     systems_named,
 )
 from gsco.cli.server import DOCTOR_EXAMPLE, SERVE_EXAMPLE, doctor, serve
+from gsco.cli.service import API_EXAMPLE, api
 from gsco.cli.writing import ASK_EXAMPLE, REPORT_EXAMPLE, ask, report
 from gsco.errors import GscoError, UsageError, unknown
 from retrieval.errors import RetrievalError
@@ -331,6 +332,7 @@ app.command(epilog=ASK_EXAMPLE)(ask)
 app.command(epilog=REPORT_EXAMPLE)(report)
 app.command(epilog=SERVE_EXAMPLE)(serve)
 app.command(epilog=DOCTOR_EXAMPLE)(doctor)
+app.command(epilog=API_EXAMPLE)(api)
 
 
 def _fail(error: Exception) -> NoReturn:

@@ -1,0 +1,97 @@
+"""What is done for a request, in the one thread that owns the models: bytes in, values out."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from PIL import Image
+
+from gsco.agent import BATCH, GSCo
+from gsco.case import Case, Diagnosis
+from gsco.errors import FusionError, GeneralistError, UsageError, WorkspaceError
+from gsco.service.bodies import Asked
+from gsco.service.problems import Problem
+from gsco.service.uploads import decoded, images_of, unreadable
+from gsco.workspace import TaskFolder
+from retrieval import RetrievalError
+from specialists import SpecialistError
+from specialists.images import LARGEST
+
+Row = dict[str, object]
+
+
+def tasks_of(agent: GSCo) -> list[Row]:
+    """Return the tasks that can be asked for: those whose construction is done."""
+    return [
+        {
+            "id": name,
+            "title": task.title,
+            "kind": task.kind,
+            "labels": list(task.texts),
+            "modality": task.modality,
+        }
+        for name, task in agent.tasks.items()
+        if TaskFolder(agent.workspace, name).is_done
+    ]
+
+
+def diagnosed(agent: GSCo, asked: Asked, files: Sequence[bytes]) -> Diagnosis:
+    """Diagnose one case of one or more images.
+
+    Raises:
+        Problem: an image cannot be read, or the task or the generalist cannot be used.
+    """
+    images = images_of(files)
+    with _errors_told():
+        return agent.diagnose(_case(asked, *images), asked.system, style=asked.style)
+
+
+def batched(agent: GSCo, asked: Asked, files: Sequence[bytes]) -> list[Row]:
+    """Diagnose images, each a case; return a row for each, with a diagnosis or a problem.
+
+    Raises:
+        Problem: the task or the generalist cannot be used.
+    """
+    problems: dict[int, Row] = {}
+    made: dict[int, Row] = {}
+    for group in _groups(files, problems):
+        cases = [_case(asked, image) for image in group.values()]
+        with _errors_told():
+            found = agent.diagnose_many(cases, asked.system, style=asked.style)
+        made |= {number: one.to_dict() for number, one in zip(group, found, strict=True)}
+    return [
+        {"number": number, "diagnosis": made.get(number), "problem": problems.get(number)}
+        for number in range(1, len(files) + 1)
+    ]
+
+
+def _case(asked: Asked, *images: Image.Image) -> Case:
+    return Case(images=images, task=asked.task, question=asked.question)
+
+
+def _groups(files: Sequence[bytes], problems: dict[int, Row]) -> Iterator[dict[int, Image.Image]]:
+    """Decode images, numbered from 1, in groups that fit into memory; note those that fail."""
+    group: dict[int, Image.Image] = {}
+    for number, data in enumerate(files, 1):
+        try:
+            group[number] = decoded(data)
+        except SpecialistError as error:
+            problems[number] = unreadable(number, len(files), error).document()
+        pixels = sum(image.width * image.height for image in group.values())
+        if len(group) == BATCH or pixels > LARGEST // 4:
+            yield group
+            group = {}
+    if group:
+        yield group
+
+
+@contextmanager
+def _errors_told() -> Iterator[None]:
+    """Turn gsco's errors into problems; the images have been read before."""
+    try:
+        yield
+    except GeneralistError as error:
+        raise Problem("no-generalist", str(error)) from error
+    except UsageError as error:
+        raise Problem("bad-request", str(error)) from error
+    except (WorkspaceError, FusionError, RetrievalError, SpecialistError) as error:
+        raise Problem("not-ready", str(error)) from error
