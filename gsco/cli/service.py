@@ -1,6 +1,7 @@
 """`gsco api` and `gsco mcp`: GSCo for other programs, over HTTP and as an agent's tools."""
 
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -36,7 +37,6 @@ def api(
     from gsco.settings import load_settings
 
     settings = load_settings(generalist=generalist, token=token)
-    agent = GSCo.open(workspace, settings=settings)
     limits = Limits(megabytes=megabytes, per_minute=per_minute)
     rules = Rules(limits, settings.token, () if settings.token else (host, *LOOPBACK))
 
@@ -44,10 +44,8 @@ def api(
         typer.echo(f"GSCo answers at {url}/v1, described at {url}/docs. Ctrl-C stops it.\n{NOTICE}")
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    try:
+    with suppress(KeyboardInterrupt), GSCo.open(workspace, settings=settings) as agent:
         listen(agent, host, port, rules, ready=ready)
-    except KeyboardInterrupt:
-        return
 
 
 def _need(extra: str, *modules: str) -> None:

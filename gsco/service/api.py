@@ -6,9 +6,8 @@ Cases are diagnosed one request at a time, in a thread of their own: the models 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Form, Response, Security
@@ -34,22 +33,14 @@ BATCH_VERSION = TASKS_VERSION = 1
 
 
 def application(agent: GSCo, rules: Rules | None = None) -> FastAPI:
-    """Return the ASGI application over an open workspace, which it closes at its end."""
+    """Return the ASGI application over an open workspace."""
     rules = rules or Rules()
     counted = counts.Counts()
     worker = ThreadPoolExecutor(1, thread_name_prefix="gsco")
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        worker.shutdown()
-        agent.close()
-
     app = FastAPI(
         title="GSCo",
         version=gsco.__version__,
         description=DESCRIPTION,
-        lifespan=lifespan,
         # The framework's own page loads scripts from elsewhere.
         docs_url=None,
         redoc_url=None,

@@ -23,7 +23,7 @@ class Asked(BaseModel):
         list[UploadFile],
         Field(min_length=1, description="PNG, JPEG, BMP, TIFF, WebP, DICOM or NIfTI files."),
     ]
-    task: Annotated[str, Field(max_length=200, description="See `/v1/tasks`.")]
+    task: Annotated[str, Field(max_length=200, description="Its id; see `/v1/tasks`.")]
     question: Annotated[
         str | None, Field(max_length=LONGEST, description="Ask in your own words.")
     ] = None

@@ -80,7 +80,7 @@ def listen(
             application(agent, rules),
             http="h11",
             ws="none",
-            lifespan="on",
+            lifespan="off",
             log_config=LOGS,
             # The gate writes a line without addresses or query strings.
             access_log=False,
