@@ -2,14 +2,16 @@
 
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gsco.case import NOTICE
-from gsco.cli.options import Generalist, Workspace
+from gsco.cli.options import Generalist, Workspace, open_agent
 from gsco.errors import UsageError
 
+MCP_EXAMPLE = "Example: gsco mcp --workspace w --allow ~/images"
 API_EXAMPLE = "Example: gsco api --workspace w --port 8765"
 
 
@@ -46,6 +48,26 @@ def api(
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     with suppress(KeyboardInterrupt), GSCo.open(workspace, settings=settings) as agent:
         listen(agent, host, port, rules, ready=ready)
+
+
+def mcp(
+    workspace: Workspace = None,
+    generalist: Generalist = None,
+    allow: Annotated[
+        list[Path] | None,
+        typer.Option(help="Read images below this folder; repeat it. The current one if left out."),
+    ] = None,
+) -> None:
+    """Offer diagnoses, neighbours, specialists and tasks to an agent, over standard input (MCP)."""
+    _need("mcp", "mcp")
+    from gsco.service.mcp import server
+
+    folders = allow or [Path()]
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"{str(folder)!r} is no folder. Give `--allow` a folder of images.")
+    with suppress(KeyboardInterrupt), open_agent(workspace, generalist) as agent:
+        server(agent, folders).run("stdio")
 
 
 def _need(extra: str, *modules: str) -> None:

@@ -8,30 +8,13 @@ from PIL import Image
 from gsco.agent import BATCH, GSCo
 from gsco.case import Case, Diagnosis
 from gsco.errors import FusionError, GeneralistError, UsageError, WorkspaceError
-from gsco.service.bodies import Asked
+from gsco.listing import Row
+from gsco.service.form import Asked
 from gsco.service.problems import Problem
 from gsco.service.uploads import decoded, images_of, unreadable
-from gsco.workspace import TaskFolder
 from retrieval import RetrievalError
 from specialists import SpecialistError
 from specialists.images import LARGEST
-
-Row = dict[str, object]
-
-
-def tasks_of(agent: GSCo) -> list[Row]:
-    """Return the tasks that can be asked for: those whose construction is done."""
-    return [
-        {
-            "id": name,
-            "title": task.title,
-            "kind": task.kind,
-            "labels": list(task.texts),
-            "modality": task.modality,
-        }
-        for name, task in agent.tasks.items()
-        if TaskFolder(agent.workspace, name).is_done
-    ]
 
 
 def diagnosed(agent: GSCo, asked: Asked, files: Sequence[bytes]) -> Diagnosis:

@@ -20,9 +20,11 @@ import gsco
 from gsco.agent import GSCo
 from gsco.case import NOTICE
 from gsco.errors import unknown
+from gsco.listing import tasks_of
 from gsco.service import counts, page
-from gsco.service.answering import batched, diagnosed, tasks_of
-from gsco.service.bodies import Asked, BatchBody, DiagnosisBody, HealthBody, ProblemBody, TasksBody
+from gsco.service.answering import batched, diagnosed
+from gsco.service.bodies import BatchBody, DiagnosisBody, HealthBody, ProblemBody, TasksBody
+from gsco.service.form import Asked
 from gsco.service.gate import Gate, Rules
 from gsco.service.problems import KINDS, MEDIA_TYPE, Problem, answered
 

@@ -1,36 +1,12 @@
-"""The shapes of what is sent and answered, for the OpenAPI page and for tools of an agent."""
+"""The shapes of what is answered, for the OpenAPI page and for tools of an agent."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import UploadFile
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from gsco.case import Failure, Reading, System
 from gsco.task import Kind
 from specialists import Opinion
-
-LONGEST = 2000
-"""Characters of a question."""
-
-
-class Asked(BaseModel):
-    """A form: images and what is asked of them. Names of files are not looked at."""
-
-    # A misspelt field would be answered as if it had been left out.
-    model_config = ConfigDict(extra="forbid")
-
-    images: Annotated[
-        list[UploadFile],
-        Field(min_length=1, description="PNG, JPEG, BMP, TIFF, WebP, DICOM or NIfTI files."),
-    ]
-    task: Annotated[str, Field(max_length=200, description="Its id; see `/v1/tasks`.")]
-    question: Annotated[
-        str | None, Field(max_length=LONGEST, description="Ask in your own words.")
-    ] = None
-    system: Annotated[System, Field(description="What collaborates.")] = "gsco-fused"
-    style: Annotated[
-        Literal["calibrated", "paper"], Field(description="Of the prompt; paper: bare labels.")
-    ] = "calibrated"
 
 
 class WrongField(BaseModel):
@@ -114,6 +90,41 @@ class DiagnosisBody(BaseModel):
     failures: tuple[Failure, ...] = Field(description="Parts that did not deliver.")
     seconds: dict[str, float]
     provenance: dict[str, str]
+    notice: str
+
+
+class NeighboursBody(BaseModel):
+    """The labelled cases that resemble an image most: a part of its diagnosis by them."""
+
+    version: int
+    case: str
+    task: str
+    neighbours: tuple[NeighbourBody, ...]
+    in_domain: bool | None
+    familiarity: float | None
+    dropped_neighbours: int
+    notice: str
+
+
+class SpecialistBody(BaseModel):
+    """A trained specialist and how good it is on validation."""
+
+    task: str
+    name: str
+    n: int = Field(description="Validation cases.")
+    balanced_accuracy: float
+    auc: float | None
+    ece: float
+    data: str
+    licence: str
+    sha256: str
+
+
+class SpecialistsBody(BaseModel):
+    """The trained specialists."""
+
+    version: int
+    specialists: list[SpecialistBody]
     notice: str
 
 
