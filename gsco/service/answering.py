@@ -1,8 +1,12 @@
-"""What is done for a request, in the one thread that owns the models: bytes in, values out."""
+"""What is done for a request, in the one thread that owns the models: a form in, values out.
+
+Files are read here and not before: of the requests that wait, none holds its images in memory.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from fastapi import UploadFile
 from PIL import Image
 
 from gsco.agent import BATCH, GSCo
@@ -17,18 +21,18 @@ from specialists import SpecialistError
 from specialists.images import LARGEST
 
 
-def diagnosed(agent: GSCo, asked: Asked, files: Sequence[bytes]) -> Diagnosis:
+def diagnosed(agent: GSCo, asked: Asked) -> Diagnosis:
     """Diagnose one case of one or more images.
 
     Raises:
         Problem: an image cannot be read, or the task or the generalist cannot be used.
     """
-    images = images_of(files)
+    images = images_of([upload.file.read() for upload in asked.images])
     with _errors_told():
         return agent.diagnose(_case(asked, *images), asked.system, style=asked.style)
 
 
-def batched(agent: GSCo, asked: Asked, files: Sequence[bytes]) -> list[Row]:
+def batched(agent: GSCo, asked: Asked) -> list[Row]:
     """Diagnose images, each a case; return a row for each, with a diagnosis or a problem.
 
     Raises:
@@ -36,14 +40,14 @@ def batched(agent: GSCo, asked: Asked, files: Sequence[bytes]) -> list[Row]:
     """
     problems: dict[int, Row] = {}
     made: dict[int, Row] = {}
-    for group in _groups(files, problems):
+    for group in _groups(asked.images, problems):
         cases = [_case(asked, image) for image in group.values()]
         with _errors_told():
             found = agent.diagnose_many(cases, asked.system, style=asked.style)
         made |= {number: one.to_dict() for number, one in zip(group, found, strict=True)}
     return [
         {"number": number, "diagnosis": made.get(number), "problem": problems.get(number)}
-        for number in range(1, len(files) + 1)
+        for number in range(1, len(asked.images) + 1)
     ]
 
 
@@ -51,14 +55,16 @@ def _case(asked: Asked, *images: Image.Image) -> Case:
     return Case(images=images, task=asked.task, question=asked.question)
 
 
-def _groups(files: Sequence[bytes], problems: dict[int, Row]) -> Iterator[dict[int, Image.Image]]:
-    """Decode images, numbered from 1, in groups that fit into memory; note those that fail."""
+def _groups(
+    uploads: Sequence[UploadFile], problems: dict[int, Row]
+) -> Iterator[dict[int, Image.Image]]:
+    """Read images, numbered from 1, in groups that fit into memory; note those that fail."""
     group: dict[int, Image.Image] = {}
-    for number, data in enumerate(files, 1):
+    for number, upload in enumerate(uploads, 1):
         try:
-            group[number] = decoded(data)
+            group[number] = decoded(upload.file.read())
         except SpecialistError as error:
-            problems[number] = unreadable(number, len(files), error).document()
+            problems[number] = unreadable(number, len(uploads), error).document()
         pixels = sum(image.width * image.height for image in group.values())
         if len(group) == BATCH or pixels > LARGEST // 4:
             yield group

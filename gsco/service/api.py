@@ -64,7 +64,7 @@ def _add_cases(
     """Add the addresses that diagnose."""
     refusals = _described(400, 401, 404, 408, 413, 415, 421, 422, 429, 500, 503)
 
-    async def take(asked: Asked, work: Callable[[GSCo, Asked, list[bytes]], T]) -> T:
+    async def take(asked: Asked, work: Callable[[GSCo, Asked], T]) -> T:
         if asked.task not in (tasks := agent.tasks):
             raise Problem("unknown-task", unknown("task", asked.task, tasks, "/v1/tasks"))
         if (number := len(asked.images)) > rules.limits.images:
@@ -73,8 +73,7 @@ def _add_cases(
                 f"The form has {number} images; at most {rules.limits.images} are read. "
                 "Send the rest in another request.",
             )
-        files = [await image.read() for image in asked.images]
-        return await asyncio.wrap_future(worker.submit(work, agent, asked, files))
+        return await asyncio.wrap_future(worker.submit(work, agent, asked))
 
     @app.post("/v1/diagnose", response_model=DiagnosisBody, responses=refusals)
     async def diagnose(asked: Uploaded) -> JSONResponse:

@@ -116,7 +116,7 @@ class Gate:
         """Raise a Problem for another host, for too many requests, or without the token."""
         headers = Headers(scope=scope)
         hosts = self._rules.hosts
-        if hosts and (urlsplit(f"//{headers.get('host', '')}").hostname or "") not in hosts:
+        if hosts and _host(headers) not in hosts:
             raise Problem("wrong-host", f"Address this service as {hosts[0]!r}.")
         if scope["path"] == OPEN:
             return
@@ -179,6 +179,14 @@ class Gate:
             return message
 
         return weighed
+
+
+def _host(headers: Headers) -> str:
+    try:
+        return urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    # A bracket without its other.
+    except ValueError:
+        return ""
 
 
 def _shows(headers: Headers, token: str) -> bool:

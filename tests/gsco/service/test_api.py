@@ -338,7 +338,7 @@ def test_over_the_rate_is_a_problem_that_says_when_to_ask_again(
 def test_a_name_that_is_not_ours_is_refused(service: Make) -> None:
     client = service(Rules(hosts=("127.0.0.1", "::1")))
     assert client.get("/health", headers={"host": "[::1]:8765"}).status_code == 200
-    for host in ("evil.example:8765", "", "127.0.0.1.evil.example"):
+    for host in ("evil.example:8765", "", "[::1", "127.0.0.1.evil.example"):
         response = client.get("/health", headers={"host": host})
         assert problem(response, 421, "wrong-host") == "Address this service as '127.0.0.1'."
 
