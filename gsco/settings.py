@@ -12,7 +12,7 @@ from pathlib import Path
 from gsco.errors import UsageError, unknown
 
 FILE = "gsco.toml"
-SECRET = ("api_key", "login")
+SECRETS = ("api_key", "login", "token")
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,13 @@ class Settings:
     """Over how many option orders a reading is averaged."""
     data: str = ""
     """Folder of data sets that tests, demo and benchmarks may read."""
+    token: str = ""
+    """What callers of `gsco api` must show; empty to ask for none. Never logged or written."""
 
     def __repr__(self) -> str:
         """Show everything but what is secret."""
         shown = (
-            f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name not in SECRET
+            f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name not in SECRETS
         )
         return f"Settings({', '.join(shown)})"
 

@@ -165,17 +165,30 @@ def _decode_dicom(data: bytes, name: str) -> Image.Image:
 def _decode_nifti(path: Path) -> Image.Image:
     import nibabel
     from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
 
+    name = repr(path.name)
     try:
         image = nibabel.load(path)
         shape = image.shape
+        if len(shape) < 2 or 0 in shape:
+            raise SpecialistError(
+                f"{name} holds no plane: its shape is {shape!r}. Export it again."
+            )
+        # Before it is read: a header can promise more than there is memory.
+        if shape[0] * shape[1] > LARGEST:
+            raise SpecialistError(_too_large(name, f"{shape[0]:,} x {shape[1]:,}"))
         middle = tuple(slice(None) if i < 2 else size // 2 for i, size in enumerate(shape))
         plane = np.asarray(image.dataobj[middle], dtype=np.float32)
-    except (ImageFileError, OSError, ValueError, EOFError, zlib.error) as error:
+    except (
+        *(ImageFileError, HeaderDataError, OSError, ValueError, EOFError, zlib.error),
+        # Voxels of several numbers, such as colours.
+        TypeError,
+    ) as error:
         raise SpecialistError(
-            f"{path.name!r} is damaged or not a NIfTI file ({error}). Export or copy it again."
+            f"{name} is damaged or not a NIfTI file ({error}). Export or copy it again."
         ) from error
-    return _to_rgb(_grey(np.rot90(plane), windowed=False), repr(path.name))
+    return _to_rgb(_grey(np.rot90(plane), windowed=False), name)
 
 
 def _grey(values: NDArray[np.float32], *, windowed: bool) -> Image.Image:

@@ -36,6 +36,7 @@ from gsco.cli.options import (
     systems_named,
 )
 from gsco.cli.server import DOCTOR_EXAMPLE, SERVE_EXAMPLE, doctor, serve
+from gsco.cli.service import API_EXAMPLE, MCP_EXAMPLE, api, mcp
 from gsco.cli.writing import ASK_EXAMPLE, REPORT_EXAMPLE, ask, report
 from gsco.errors import GscoError, UsageError, unknown
 from retrieval.errors import RetrievalError
@@ -266,7 +267,10 @@ def specialists(
     as_json: Json = False,
 ) -> None:
     """List trained specialists with how good they are, or the backbones."""
-    listed = _backbones() if backbones else _trained(workspace, task)
+    from gsco.agent import GSCo
+    from gsco.listing import specialists_of
+
+    listed = _backbones() if backbones else specialists_of(GSCo.open(workspace), task)
     if as_json:
         print_json({"version": 1, "specialists": listed})
         return
@@ -289,35 +293,6 @@ def _backbones() -> list[dict[str, object]]:
     ]
 
 
-def _trained(workspace: Path | None, task: str | None) -> list[dict[str, object]]:
-    from gsco.agent import GSCo
-    from gsco.workspace import TaskFolder, open_task
-    from specialists.classifier import load_card
-
-    agent = GSCo.open(workspace)
-    if task:
-        open_task(agent.workspace, task)
-    rows: list[dict[str, object]] = []
-    for name in [task] if task else list(agent.tasks):
-        folder = TaskFolder(agent.workspace, name)
-        for specialist in folder.specialists():
-            card = load_card(folder.specialist(specialist))
-            rows.append(
-                {
-                    "task": name,
-                    "name": specialist,
-                    "n": card.validation.n,
-                    "balanced_accuracy": round(card.validation.balanced_accuracy, 4),
-                    "auc": card.validation.auc,
-                    "ece": round(card.validation.ece, 4),
-                    "data": card.data,
-                    "licence": card.data_licence,
-                    "sha256": card.weights_sha256[:12],
-                }
-            )
-    return rows
-
-
 @app.command(epilog="Example: GSCO_DATA=~/medical-images gsco demo")
 def demo(as_json: Json = False) -> None:
     """Diagnose real images that ship with packages, and test images where GSCO_DATA is set."""
@@ -333,6 +308,8 @@ app.command(epilog=REPORT_EXAMPLE)(report)
 app.command(epilog=CHAT_EXAMPLE)(chat)
 app.command(epilog=SERVE_EXAMPLE)(serve)
 app.command(epilog=DOCTOR_EXAMPLE)(doctor)
+app.command(epilog=API_EXAMPLE)(api)
+app.command(epilog=MCP_EXAMPLE)(mcp)
 
 
 def _fail(error: Exception) -> NoReturn:

@@ -50,9 +50,11 @@ def test_every_setting_can_come_from_the_environment(tmp_path: Path) -> None:
         assert str(getattr(found, field.name)) == "4"
 
 
-def test_the_key_is_never_shown(tmp_path: Path) -> None:
-    found = load_settings(folder=tmp_path, environment={"GSCO_API_KEY": "sk-secret"})
-    assert found.api_key == "sk-secret"
+@pytest.mark.parametrize("name", ["api_key", "token"])
+def test_a_secret_is_never_shown(tmp_path: Path, name: str) -> None:
+    environment = {f"GSCO_{name.upper()}": "sk-secret"}
+    found = load_settings(folder=tmp_path, environment=environment)
+    assert getattr(found, name) == "sk-secret"
     assert "sk-secret" not in f"{found!r} {found}"
 
 

@@ -334,6 +334,27 @@ def test_a_damaged_nifti_says_so(tmp_path: Path) -> None:
         assert text.startswith("'cut.nii.gz' is damaged or not a NIfTI file (")
 
 
+@pytest.mark.parametrize(
+    ("offset", "value", "reason"),
+    [
+        (70, struct.pack("<h", 255), "damaged or not a NIfTI file (data code 255 not supported)"),
+        (108, struct.pack("<f", 130), "damaged or not a NIfTI file (vox offset 130 too"),
+        (40, struct.pack("<hhh", 2, 0, 12), "holds no plane: its shape is (0, 12)"),
+        (40, struct.pack("<hh", 1, 9), "holds no plane: its shape is (9,)"),
+        (40, struct.pack("<hhh", 2, 32000, 32000), "has 32,000 x 32,000 pixels"),
+        (70, struct.pack("<hh", 128, 24), "damaged or not a NIfTI file ("),
+    ],
+)
+def test_a_nifti_header_that_cannot_be_right_is_refused(
+    tmp_path: Path, offset: int, value: bytes, reason: str
+) -> None:
+    path = volume(tmp_path, "brain.nii")
+    data = bytearray(path.read_bytes())
+    data[offset : offset + len(value)] = value
+    path.write_bytes(data)
+    assert reason in refusal(path)
+
+
 def test_resize_gives_channels_first_bytes_and_squeezes() -> None:
     image = drawn(40, 20)
     found = resize(image, 32)
