@@ -93,8 +93,8 @@ def bench_merge(
     as_json: Json = False,
 ) -> None:
     """Gather shards into one run and measure it."""
-    from gsco.evaluation.bench import merge
     from gsco.evaluation.page import write
+    from gsco.evaluation.stored import merge
 
     rows = merge(out, shards)
     if rows is not None:
@@ -105,7 +105,7 @@ def bench_merge(
 @bench_app.command("verify", epilog="Example: gsco bench verify runs/first")
 def bench_verify(run: Run, as_json: Json = False) -> None:
     """Compute every figure anew from the stored answers, without any model."""
-    from gsco.evaluation.bench import has_sets, verify
+    from gsco.evaluation.stored import has_sets, verify
     from gsco.evaluation.words import has_words, verify_words
 
     # A run may have asked for words only.
@@ -123,7 +123,7 @@ def bench_verify(run: Run, as_json: Json = False) -> None:
 def bench_compare(one: Run, other: Run, as_json: Json = False) -> None:
     """Say how one run differs from another on the cases that both answered."""
     from gsco import show
-    from gsco.evaluation.bench import compare
+    from gsco.evaluation.stored import compare
 
     rows = compare(one, other)
     if as_json:
@@ -135,8 +135,8 @@ def bench_compare(one: Run, other: Run, as_json: Json = False) -> None:
 @bench_app.command("report", epilog="Example: gsco bench report runs/first")
 def bench_report(run: Run, as_json: Json = False) -> None:
     """Write the report of a finished run anew."""
-    from gsco.evaluation.bench import has_sets, results
     from gsco.evaluation.page import write
+    from gsco.evaluation.stored import has_sets, results
     from gsco.evaluation.words import has_words
 
     rows = [] if has_words(run) and not has_sets(run) else results(run)

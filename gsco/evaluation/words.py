@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from gsco.case import Case
 from gsco.errors import DataError, GscoError, UsageError
-from gsco.evaluation.bench import Scope, as_text, damaged, keep_lines, locked, stale
+from gsco.evaluation.bench import Scope
 from gsco.evaluation.evaluate import spread
 from gsco.evaluation.language import Kind, Said, measure_language
 from gsco.evaluation.ledger import Answer, Ledger
+from gsco.evaluation.stored import as_text, damaged, keep_lines, locked, stale
 from gsco.progress import Progress
 from gsco.workspace import write_text
 from specialists import SpecialistError

@@ -20,21 +20,12 @@ from gsco.agent import GSCo
 from gsco.case import System
 from gsco.datasets import Dataset, read_dataset
 from gsco.errors import DataError, UsageError, WorkspaceError
-from gsco.evaluation import bench
-from gsco.evaluation.bench import (
-    RESULTS,
-    Item,
-    Scope,
-    compare,
-    local_items,
-    merge,
-    run,
-    sets_of,
-    verify,
-)
+from gsco.evaluation import stored
+from gsco.evaluation.bench import Item, Scope, local_items, run
 from gsco.evaluation.ledger import Answer, Ledger
 from gsco.evaluation.page import write
 from gsco.evaluation.paired import detectable, holm, mcnemar
+from gsco.evaluation.stored import RESULTS, compare, merge, sets_of, verify
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.generalist.seen import DIGITS
 from gsco.settings import Settings
@@ -45,7 +36,7 @@ SYSTEMS: tuple[System, ...] = ("specialist", "gsco")
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "RESAMPLED", 50)
+    monkeypatch.setattr(stored, "RESAMPLED", 50)
 
 
 @pytest.fixture
@@ -308,5 +299,5 @@ def test_cases_that_the_generalist_learnt_from_are_refused_or_noted(
         run(agent, [item], ["gsco"], tmp_path / "out")
     assert run(agent, [item], ["specialist"], tmp_path / "out")
     run(agent, [item], ["gsco"], tmp_path / "marked", Scope(allow_overlap=True))
-    (stored,) = sets_of(tmp_path / "marked")
-    assert "1 of 20 cases were learnt from: the figures flatter." in stored.about["notes"]
+    (found,) = sets_of(tmp_path / "marked")
+    assert "1 of 20 cases were learnt from: the figures flatter." in found.about["notes"]
