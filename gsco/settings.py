@@ -32,6 +32,8 @@ class Settings:
     """Over how many option orders a reading is averaged."""
     data: str = ""
     """Folder of data sets that tests, demo and benchmarks may read."""
+    ray_address: str = ""
+    """Of a Ray cluster; empty to start one on this machine. Ray's own `RAY_ADDRESS` counts, too."""
 
     def __repr__(self) -> str:
         """Show everything but the key."""
@@ -62,6 +64,8 @@ def load_settings(
     """
     environment = os.environ if environment is None else environment
     values: dict[str, object] = dict(_from_file((folder or Path.cwd()) / FILE))
+    if text := environment.get("RAY_ADDRESS"):
+        values["ray_address"] = text
     for field in fields(Settings):
         if text := environment.get(f"GSCO_{field.name.upper()}"):
             values[field.name] = text

@@ -16,6 +16,7 @@ from gsco.cli.options import (
     systems_named,
 )
 from gsco.errors import UsageError
+from gsco.settings import load_settings
 
 bench_app = typer.Typer(
     no_args_is_help=True, help="Compare systems on whole data sets: resumable, verifiable."
@@ -49,6 +50,10 @@ def bench_run(
     evidence: Annotated[
         str | None, typer.Option(help="Task whose evidence stands beside questions and reports.")
     ] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray: on a cluster.")] = "local",
+    ray_address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster; one on this machine if left out.")
+    ] = None,
     generalist: Generalist = None,
     as_json: Json = False,
 ) -> None:
@@ -59,6 +64,7 @@ def bench_run(
     """
     from gsco import show
     from gsco.evaluation.bench import Scope, local_items, run
+    from gsco.evaluation.engine import engine_named
     from gsco.evaluation.page import write
     from gsco.evaluation.words import is_word_set, run_words, word_results, word_sets
 
@@ -77,10 +83,11 @@ def bench_run(
     if sets and scope.shard != (1, 1):
         raise UsageError("Questions and reports are not asked in shards. Name the tasks to ask.")
     rows: list[dict[str, Any]] | None = []
-    with show.progress() as told:
+    address = load_settings(ray_address=ray_address).ray_address
+    with engine_named(engine, address) as asking, show.progress() as told:
         if items:
-            rows = run(agent, items, chosen, out, scope, told)
-        said = run_words(agent, sets, out, scope, evidence, told) if sets else []
+            rows = run(agent, items, chosen, out, scope, told, asking)
+        said = run_words(agent, sets, out, scope, evidence, told, asking) if sets else []
     if rows is not None:
         write(out, rows, said or word_results(out))
     _show(rows, said, out, as_json)

@@ -14,10 +14,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gsco.case import System
-from gsco.errors import DataError
+from gsco.errors import DataError, WorkspaceError
+from gsco.evaluation.engine import Engine, one_by_one
 from gsco.evaluation.evaluate import case_of, measured
 from gsco.evaluation.ledger import Answer, Ledger
 from gsco.evaluation.overlap import refuse_learnt
@@ -32,6 +33,17 @@ if TYPE_CHECKING:
     from gsco.prompts import Style
 
 CHUNK = 64
+
+
+class HasId(Protocol):
+    """A case, a question or the wish for a report."""
+
+    @property
+    def id(self) -> str:
+        """Its name within the set."""
+
+
+T = TypeVar("T", bound=HasId)
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,7 @@ def run(
     out: Path,
     scope: Scope = Scope(),
     progress: Progress = lambda step, done, total: None,
+    engine: Engine = one_by_one,
 ) -> list[dict[str, Any]] | None:
     """Ask the systems whatever is not yet in the ledgers, and write the results.
 
@@ -119,6 +132,7 @@ def run(
         out: folder of the run; another run of the same sets and scope is gone on with.
         scope: which cases, and how.
         progress: told how far each set and system is.
+        engine: who asks.
 
     Returns:
         One mapping a set and system, or None while shards are missing.
@@ -129,7 +143,7 @@ def run(
     """
     with locked(out):
         for item in items:
-            _answer(agent, item, systems, out, scope, progress)
+            _answer(agent, item, systems, out, scope, progress, engine)
         return finish(out)
 
 
@@ -140,6 +154,7 @@ def _answer(
     out: Path,
     scope: Scope,
     progress: Progress,
+    engine: Engine,
 ) -> None:
     folder, labels = out / item.name, agent.tools(item.task).task.texts
     records = item.dataset.split("test")
@@ -148,22 +163,41 @@ def _answer(
     records = measured(records, labels, item.name, item.task, scope.limit)
     flatters = _overlap(agent, item, systems, records, scope)
     _keep_cases(folder, records)
-    part, parts = scope.shard
-    mine = records[part - 1 :: parts]
-    ledgers = {s: Ledger(folder, s, _key(agent, item, s, scope.style)) for s in systems}
+    mine = share(records, scope.shard)
+    data = item.dataset.fingerprint
+    ledgers = {s: Ledger(folder, s, _key(agent, data, item.task, s, scope.style)) for s in systems}
+    done, portions = {}, []
     for system, ledger in ledgers.items():
-        known = ledger.known()
-        asked = [r for r in mine if r.id not in known or (scope.retry and known[r.id])]
-        step, done = f"{item.name} {system}", len(mine) - len(asked)
-        progress(step, done, len(mine))
-        for start in range(0, len(asked), CHUNK):
-            chunk = asked[start : start + CHUNK]
-            ledger.add(_answers(agent, item.task, system, chunk, labels, scope.style))
-            progress(step, done + start + len(chunk), len(mine))
+        left = unanswered(mine, CHUNK, ledger, scope.retry)
+        done[system] = len(mine) - sum(map(len, left))
+        progress(f"{item.name} {system}", done[system], len(mine))
+        portions += [Portion(system, scope.style, ledger.key, labels, part) for part in left]
+    for number, answers in engine(agent, portions):
+        system = portions[number].system
+        ledgers[system].add(answers)
+        done[system] += len(answers)
+        progress(f"{item.name} {system}", done[system], len(mine))
     named = _former(folder, next(iter(ledgers.values())))
     named |= {system: ledger.path.name for system, ledger in ledgers.items()}
     notes = [*item.dataset.notes, *filter(None, [flatters])]
     write_text(folder / "set.json", _about(agent, item, named, scope, notes))
+
+
+def share(cases: Sequence[T], shard: tuple[int, int]) -> Sequence[T]:
+    """Return every n-th case: the part that a shard asks."""
+    part, parts = shard
+    return cases[part - 1 :: parts]
+
+
+def unanswered(cases: Sequence[T], chunk: int, ledger: Ledger, retry: bool) -> list[list[T]]:
+    """Return, chunk by chunk, what the ledger does not know; on `retry` also what failed.
+
+    Chunks begin where they always begin: the last digits of an answer may hang on its batch.
+    """
+    known = ledger.known()
+    chunks = (cases[start : start + chunk] for start in range(0, len(cases), chunk))
+    left = ([c for c in one if c.id not in known or (retry and known[c.id])] for one in chunks)
+    return [one for one in left if one]
 
 
 def _overlap(
@@ -206,12 +240,12 @@ def _group(record: "Record") -> str:
     return hashlib.sha256((record.patient or record.id).encode()).hexdigest()[:16]
 
 
-def _key(agent: "GSCo", item: Item, system: System, style: "Style") -> dict[str, object]:
+def _key(agent: "GSCo", data: str, task: str, system: System, style: "Style") -> dict[str, object]:
     """Return everything that affects an answer."""
-    tools = agent.tools(item.task, system, style)
+    tools = agent.tools(task, system, style)
     return {
-        "data": item.dataset.fingerprint,
-        "task": item.task,
+        "data": data,
+        "task": task,
         "system": system,
         "style": style,
         "neighbours": tools.neighbours,
@@ -221,19 +255,44 @@ def _key(agent: "GSCo", item: Item, system: System, style: "Style") -> dict[str,
     }
 
 
-def _answers(
-    agent: "GSCo",
-    task: str,
-    system: System,
-    records: "Sequence[Record]",
-    labels: Sequence[str],
-    style: "Style",
-) -> list[Answer]:
-    start = time.perf_counter()
-    cases = [case_of(record, task) for record in records]
-    made = agent.diagnose_many(cases, system, style=style)
-    each = (time.perf_counter() - start) / len(records)
-    return [Answer.of(d, r.id, labels, each) for d, r in zip(made, records, strict=True)]
+@dataclass(frozen=True)
+class Portion:
+    """Cases that a system is asked together: the work that engines do."""
+
+    system: System
+    style: "Style"
+    key: Mapping[str, object]
+    """Of the ledger that the answers belong to."""
+    labels: Sequence[str]
+    records: "Sequence[Record]"
+
+    def __call__(self, agent: "GSCo") -> list[Answer]:
+        """Ask.
+
+        Raises:
+            WorkspaceError: whoever does this has other models or settings than the ledger is of.
+        """
+        start = time.perf_counter()
+        data, task = str(self.key["data"]), str(self.key["task"])
+        same_make(agent, _key(agent, data, task, self.system, self.style), self.key)
+        cases = [case_of(record, task) for record in self.records]
+        made = agent.diagnose_many(cases, self.system, style=self.style)
+        each = (time.perf_counter() - start) / len(cases)
+        pairs = zip(made, self.records, strict=True)
+        return [Answer.of(diagnosis, r.id, self.labels, each) for diagnosis, r in pairs]
+
+
+def same_make(agent: "GSCo", found: Mapping[str, object], key: Mapping[str, object]) -> None:
+    """Refuse to answer with other models than those that the ledger is of.
+
+    Raises:
+        WorkspaceError: they are others.
+    """
+    if found != key:
+        raise WorkspaceError(
+            f"Workspace {agent.workspace.name!r} is not the one that the run began with. Let "
+            "every machine see the same workspace and generalist, and run it again."
+        )
 
 
 def _about(

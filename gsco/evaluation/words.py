@@ -11,7 +11,7 @@ Each answer is on disk as soon as a few are known; a run that was killed goes on
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from gsco.case import Case
 from gsco.errors import DataError, GscoError, UsageError
-from gsco.evaluation.bench import Scope
+from gsco.evaluation.bench import Scope, same_make, unanswered
+from gsco.evaluation.engine import Engine, one_by_one
 from gsco.evaluation.evaluate import spread
 from gsco.evaluation.language import Kind, Said, measure_language
 from gsco.evaluation.ledger import Answer, Ledger
@@ -208,6 +209,7 @@ def run_words(
     scope: Scope,
     task: str | None = None,
     progress: Progress = lambda step, done, total: None,
+    engine: Engine = one_by_one,
 ) -> list[dict[str, Any]]:
     """Ask whatever is not in the ledgers yet, and write the results; return one mapping a set.
 
@@ -218,6 +220,7 @@ def run_words(
         scope: which questions; they are not asked in shards.
         task: whose specialists and similar cases are shown beside each question; None for none.
         progress: told how far each set is.
+        engine: who asks.
 
     Raises:
         DataError: the folder holds other questions of a set, or a set has none.
@@ -227,50 +230,78 @@ def run_words(
         raise UsageError("Questions and reports are not asked in shards. Leave `--shard` out.")
     with locked(out):
         for one in sets:
-            _answer(agent, one, out / one.name, scope, task, progress)
+            _answer(agent, one, out / one.name, scope, task, progress, engine)
         rows = word_results(out)
         write_text(out / RESULTS, as_text(rows))
         return rows
 
 
 def _answer(
-    agent: "GSCo", one: WordSet, folder: Path, scope: Scope, task: str | None, progress: Progress
+    agent: "GSCo",
+    one: WordSet,
+    folder: Path,
+    scope: Scope,
+    task: str | None,
+    progress: Progress,
+    engine: Engine,
 ) -> None:
     if not one.asked:
         raise DataError(f"{one.name!r} has no test part. Leave it out.")
     asked = spread(one.asked, scope.limit)
     lines = [json.dumps([a.id, a.group, a.kind, a.expected]) for a in asked]
     keep_lines(folder / "asked.jsonl", lines, "questions")
-    generalist = agent.generalist
-    key: dict[str, object] = {
-        "data": one.fingerprint,
-        "generalist": generalist.identity,
-        "permutations": agent.settings.permutations,
-        "neighbours": agent.settings.neighbours,
-        "prompts": _templates(),
-        **({"task": task, **agent.tools(task).provenance} if task else {}),
-    }
-    ledger = Ledger(folder, WHO, key)
-    known = ledger.known()
-    left = [a for a in asked if a.id not in known or (scope.retry and known[a.id])]
-    done = len(asked) - len(left)
+    ledger = Ledger(folder, WHO, _key(agent, one.fingerprint, task))
+    left = unanswered(asked, CHUNK, ledger, scope.retry)
+    done = len(asked) - sum(map(len, left))
     progress(one.name, done, len(asked))
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for start in range(0, len(left), CHUNK):
-            chunk = left[start : start + CHUNK]
-            ledger.add(list(pool.map(lambda a: _said(agent, a, task), chunk)))
-            progress(one.name, done + start + len(chunk), len(asked))
+    for _, answers in engine(agent, [Portion(ledger.key, task, part) for part in left]):
+        ledger.add(answers)
+        done += len(answers)
+        progress(one.name, done, len(asked))
     about = {
         "version": VERSION,
         "name": one.name,
         "licence": one.licence,
         "notes": list(one.notes),
-        "model": generalist.name,
+        "model": agent.generalist.name,
         "evidence": task,
         "seed": scope.seed,
         "ledger": ledger.path.name,
     }
     write_text(folder / "words.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+
+
+def _key(agent: "GSCo", data: str, task: str | None) -> dict[str, object]:
+    """Return everything that affects an answer."""
+    return {
+        "data": data,
+        "generalist": agent.generalist.identity,
+        "permutations": agent.settings.permutations,
+        "neighbours": agent.settings.neighbours,
+        "prompts": _templates(),
+        **({"task": task, **agent.tools(task).provenance} if task else {}),
+    }
+
+
+@dataclass(frozen=True)
+class Portion:
+    """Questions that are asked together: the work that engines do."""
+
+    key: Mapping[str, object]
+    """Of the ledger that the answers belong to."""
+    task: str | None
+    """Whose evidence is shown."""
+    asked: Sequence[Asked]
+
+    def __call__(self, agent: "GSCo") -> list[Answer]:
+        """Ask.
+
+        Raises:
+            WorkspaceError: whoever does this has other models or settings than the ledger is of.
+        """
+        same_make(agent, _key(agent, str(self.key["data"]), self.task), self.key)
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(lambda one: _said(agent, one, self.task), self.asked))
 
 
 def _said(agent: "GSCo", one: Asked, task: str | None) -> Answer:
