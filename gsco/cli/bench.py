@@ -1,7 +1,7 @@
 """`gsco bench`: every system side by side, in a folder that can be left and found again."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,11 @@ from gsco.cli.options import (
 )
 from gsco.errors import UsageError
 from gsco.settings import load_settings
+
+if TYPE_CHECKING:
+    from gsco.agent import GSCo
+    from gsco.evaluation.bench import Item
+    from gsco.evaluation.words import WordSet
 
 bench_app = typer.Typer(
     no_args_is_help=True, help="Compare systems on whole data sets: resumable, verifiable."
@@ -38,6 +43,9 @@ def bench_run(
         ),
     ] = None,
     workspace: Workspace = None,
+    suite: Annotated[
+        str | None, typer.Option(help="gsco28, open or local: sets by one name, beside the names.")
+    ] = None,
     system: Annotated[str, typer.Option(help="all, or names parted by commas.")] = "all",
     limit: Limit = None,
     shard: Annotated[str, typer.Option(help="i/n: ask every n-th case only; see merge.")] = "1/1",
@@ -63,21 +71,17 @@ def bench_run(
     --evidence for the reports (`iu-xray`), of the published sets whose folders are there.
     """
     from gsco import show
-    from gsco.evaluation.bench import Scope, local_items, run
+    from gsco.evaluation.bench import Scope, run
     from gsco.evaluation.engine import engine_named
     from gsco.evaluation.page import write
-    from gsco.evaluation.words import is_word_set, run_words, word_results, word_sets
+    from gsco.evaluation.words import run_words, word_results
 
     chosen = systems_named(system)
     scope = Scope(limit, _shard(shard), style_named(style), seed, retry, allow_overlap)
     agent = open_agent(workspace, generalist)
-    tasks = [name for name in names or () if not is_word_set(name)]
-    asked = [name for name in names or () if is_word_set(name)]
-    items, left = local_items(agent, data, tasks) if tasks or not names else ([], {})
-    reports = evidence is not None
-    sets, others = word_sets(data, asked, reports=reports) if asked or not names else ([], {})
-    for name, why in {**left, **others}.items():
-        show.errors.print(f"{name} is left out: {why}.")
+    items, sets, left = _found(agent, data, names or [], suite, evidence is not None)
+    for name, why in left.items():
+        show.errors.print(f"{name} is left out: {why}.", soft_wrap=True)
     if not items and not sets:
         raise UsageError(f"No constructed task has its data under {data.name!r}. Give --workspace.")
     if sets and scope.shard != (1, 1):
@@ -154,6 +158,29 @@ def bench_report(run: Run, as_json: Json = False) -> None:
         print_json({"version": 1, "report": str(page)})
     else:
         typer.echo(page)
+
+
+def _found(
+    agent: "GSCo", data: Path, names: list[str], suite: str | None, reports: bool
+) -> "tuple[list[Item], list[WordSet], dict[str, str]]":
+    """Return the sets of the names and the suite that can be asked, and why others cannot."""
+    from gsco.evaluation.bench import local_items
+    from gsco.evaluation.suites import choose
+    from gsco.evaluation.words import is_word_set, word_sets
+
+    everything = suite == "local" or (suite is None and not names)
+    chosen = choose(suite or "local", agent.tasks, data)
+    words = [name for name in names if is_word_set(name)]
+    tasks = [name for name in names if name not in words]
+    asked = list(dict.fromkeys([*tasks, *(agent.tasks if everything else chosen.tasks)]))
+    items, left = local_items(agent, data, asked) if asked else ([], {})
+    sets, others = word_sets(data, words, reports=reports) if words else ([], {})
+    more = [name for name in chosen.words if name not in words]
+    if more or everything:
+        found, absent = word_sets(data, more, reports=reports, forgive=True)
+        sets += [one for one in found if one.name not in words]
+        others |= absent
+    return items, sets, {**chosen.left, **left, **others}
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -87,18 +87,22 @@ def local_items(
         DataError: the data of a task are no longer those it was constructed from: a case that it
             learnt from might stand in the test part.
     """
-    from gsco.datasets import read_dataset
+    from gsco.datasets import read_dataset, read_known
+    from gsco.datasets.known import is_published, place_of
 
     items, left = [], {}
     for name in names or agent.tasks:
         constructed = open_task(agent.workspace, name)
         task, facts = constructed.read_task(), constructed.read_json("data.json")
-        folder = root / str(facts["name"])
-        if not folder.exists():
+        folder = place_of(str(facts["name"]), root)
+        if folder is None:
             left[name] = f"no {facts['name']!r} under {root.name!r}"
             continue
         label, split = _columns(facts)
-        dataset = read_dataset(folder, task, label_column=label, split_column=split)
+        if facts["name"] == name and is_published(name, folder, (label, split)):
+            dataset = read_known(name, folder)
+        else:
+            dataset = read_dataset(folder, task, label_column=label, split_column=split)
         if dataset.fingerprint != facts["fingerprint"]:
             raise DataError(
                 f"{facts['name']!r} is no longer what task {name!r} was constructed from: test "

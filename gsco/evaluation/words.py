@@ -69,7 +69,7 @@ class WordSet:
 
 
 def word_sets(
-    root: Path, names: Sequence[str] = (), *, reports: bool = True
+    root: Path, names: Sequence[str] = (), *, reports: bool = True, forgive: bool = False
 ) -> tuple[list[WordSet], dict[str, str]]:
     """Return the sets of questions and reports under `root`, and why others are left out.
 
@@ -77,19 +77,20 @@ def word_sets(
         root: holds the folder of each set, named as in `gsco data list`, or with _ for -.
         names: sets to take; all that are there if none is given.
         reports: whether reports can be asked for.
+        forgive: whether a set that is named may be damaged, and is then left out.
 
     Raises:
-        DataError: a set that is named is damaged.
+        DataError: a set that is named is damaged, and that is not forgiven.
     """
     from gsco.datasets.card import data_cards
+    from gsco.datasets.known import place_of
 
     found, left = [], {}
     cards = {n: c for n, c in data_cards().items() if c.kind in ("vqa", "report")}
     for name, card in cards.items():
         if names and name not in names:
             continue
-        folders = [root / name, root / name.replace("-", "_")]
-        folder = next((path for path in folders if path.is_dir()), None)
+        folder = place_of(name, root)
         if folder is None:
             if names:
                 left[name] = f"no {name!r} under {root.name!r}; `gsco data show {name}` says where"
@@ -99,7 +100,7 @@ def word_sets(
             try:
                 made = _questions(name, folder) if card.kind == "vqa" else _reports(name, folder)
             except DataError as error:
-                if names:
+                if names and not forgive:
                     raise
                 # Nobody asked for it by name: the others must not suffer.
                 left[name] = str(error)
