@@ -24,6 +24,7 @@ from gsco.evaluation.ledger import Answer, Ledger
 from gsco.evaluation.overlap import refuse_learnt
 from gsco.evaluation.stored import VERSION, finish, keep_lines, locked
 from gsco.progress import Progress
+from gsco.prompts import wording
 from gsco.workflow import READING_SYSTEMS
 from gsco.workspace import open_task, write_text
 
@@ -181,7 +182,7 @@ def _answer(
         ledgers[system].add(answers)
         done[system] += len(answers)
         progress(f"{item.name} {system}", done[system], len(mine))
-    named = _former(folder, next(iter(ledgers.values())))
+    named = _former(folder, list(ledgers.values()))
     named |= {system: ledger.path.name for system, ledger in ledgers.items()}
     notes = [*item.dataset.notes, *filter(None, [flatters])]
     write_text(folder / "set.json", _about(agent, item, named, scope, notes))
@@ -223,15 +224,26 @@ def _overlap(
     return refuse_learnt(records, tools, allowed=scope.allow_overlap)
 
 
-def _former(folder: Path, ledger: Ledger) -> dict[str, str]:
+def _former(folder: Path, ledgers: Sequence[Ledger]) -> dict[str, str]:
     """Return the ledgers of an earlier run of other systems of the very same make."""
     path = folder / "set.json"
     names = json.loads(path.read_text(encoding="utf-8"))["ledgers"] if path.is_file() else {}
+    former = {system: (name, Ledger.at(folder / name)) for system, name in names.items()}
+    return {
+        system: name
+        for system, (name, old) in former.items()
+        if all(_is_alike(old.key, new.key) for new in ledgers)
+    }
 
-    def make(one: Ledger) -> dict[str, object]:
-        return {k: v for k, v in one.key.items() if k not in ("system", "generalist")}
 
-    return {s: n for s, n in names.items() if make(Ledger.at(folder / n)) == make(ledger)}
+def _is_alike(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
+    """Whether two systems may stand in one table; only some of them read prompts."""
+    worded = one.get("prompts"), other.get("prompts")
+    if None not in worded and worded[0] != worded[1]:
+        return False
+    own = ("system", "generalist", "prompts")
+    made = [{k: v for k, v in key.items() if k not in own} for key in (one, other)]
+    return made[0] == made[1]
 
 
 def _keep_cases(folder: Path, records: "Sequence[Record]") -> None:
@@ -255,6 +267,7 @@ def _key(agent: "GSCo", data: str, task: str, system: System, style: "Style") ->
         "neighbours": tools.neighbours,
         "permutations": tools.permutations,
         "generalist": tools.generalist.identity if tools.generalist else None,
+        "prompts": wording() if tools.generalist else None,
         **tools.provenance,
     }
 

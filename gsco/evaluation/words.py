@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from gsco.evaluation.language import Kind, Said, measure_language
 from gsco.evaluation.ledger import Answer, Ledger
 from gsco.evaluation.stored import as_text, damaged, keep_lines, locked, stale
 from gsco.progress import Progress
+from gsco.prompts import wording
 from gsco.workspace import write_text
 from specialists import SpecialistError
 
@@ -187,13 +187,6 @@ def _image(image: "Path | Cell") -> list[object]:
     return [hashlib.sha256(image.content).hexdigest()]
 
 
-def _templates() -> str:
-    """Return a hash of the texts that prompts are made of."""
-    files = sorted(resources.files("gsco.prompts").iterdir(), key=lambda file: file.name)
-    texts = [file.read_text(encoding="utf-8") for file in files if file.name.endswith(".md")]
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
-
-
 def _hashed(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -279,7 +272,7 @@ def _key(agent: "GSCo", data: str, task: str | None) -> dict[str, object]:
         "generalist": agent.generalist.identity,
         "permutations": agent.settings.permutations,
         "neighbours": agent.settings.neighbours,
-        "prompts": _templates(),
+        "prompts": wording(),
         **({"task": task, **agent.tools(task).provenance} if task else {}),
     }
 
