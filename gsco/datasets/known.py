@@ -62,7 +62,7 @@ def read_questions(
     laid = _laid(QUESTIONS[card.layout], card, folder)
     if split == "official":
         return Questions(name, laid.items, laid.notes)
-    note = "The splits are not the official ones: they were cut so that no image is shared."
+    note = "The splits are not the official ones: they part by image, so that no image is shared."
     return Questions(name, split_by_image(laid.items), (*laid.notes, note))
 
 
