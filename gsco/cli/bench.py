@@ -84,15 +84,15 @@ def bench_run(
         show.errors.print(f"{name} is left out: {why}.", soft_wrap=True)
     if not items and not sets:
         raise UsageError(f"No constructed task has its data under {data.name!r}. Give --workspace.")
-    if sets and scope.shard != (1, 1):
-        raise UsageError("Questions and reports are not asked in shards. Name the tasks to ask.")
     rows: list[dict[str, Any]] | None = []
+    said: list[dict[str, Any]] | None = []
     address = load_settings(ray_address=ray_address).ray_address
     with engine_named(engine, address) as asking, show.progress() as told:
         if items:
             rows = run(agent, items, chosen, out, scope, told, asking)
-        said = run_words(agent, sets, out, scope, evidence, told, asking) if sets else []
-    if rows is not None:
+        if sets:
+            said = run_words(agent, sets, out, scope, evidence, told, asking)
+    if rows is not None and said is not None:
         write(out, rows, said or word_results(out))
     _show(rows, said, out, as_json)
 
@@ -105,12 +105,17 @@ def bench_merge(
 ) -> None:
     """Gather shards into one run and measure it."""
     from gsco.evaluation.page import write
-    from gsco.evaluation.stored import merge
+    from gsco.evaluation.stored import has_sets, merge
+    from gsco.evaluation.words import has_words, merge_words
 
-    rows = merge(out, shards)
-    if rows is not None:
-        write(out, rows)
-    _show(rows, [], out, as_json)
+    # Shards may have asked for words only.
+    worded = any(has_words(shard) for shard in shards)
+    whole = [shard for shard in shards if has_sets(shard) or not worded]
+    rows = merge(out, whole) if whole else []
+    said = merge_words(out, shards) if worded else []
+    if rows is not None and said is not None:
+        write(out, rows, said)
+    _show(rows, said, out, as_json)
 
 
 @bench_app.command("verify", epilog="Example: gsco bench verify runs/first")
@@ -191,11 +196,11 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _show(
-    rows: list[dict[str, Any]] | None, said: list[dict[str, Any]], out: Path, as_json: bool
+    rows: list[dict[str, Any]] | None, said: list[dict[str, Any]] | None, out: Path, as_json: bool
 ) -> None:
     from gsco import show
 
-    if rows is None:
+    if rows is None or said is None:
         typer.echo(f"Answers are in {out}; other shards are missing. Gather them with merge.")
     elif as_json:
         print_json({"version": 1, "rows": rows, "words": said})

@@ -26,6 +26,7 @@ VERSION = 1
 RESAMPLED = 1000
 BASELINE: System = "specialist"
 RESULTS = "results.json"
+CASE_FILES = ("cases.jsonl", "set.json")
 
 
 @contextmanager
@@ -228,12 +229,18 @@ def merge(out: Path, shards: Sequence[Path]) -> list[dict[str, Any]] | None:
     with locked(out):
         for shard in shards:
             for stored in sets_of(shard):
-                _gather(stored, shard / stored.about["name"], out / stored.about["name"])
+                name = stored.about["name"]
+                gather(shard / name, out / name, CASE_FILES, stored.ledgers)
         return finish(out)
 
 
-def _gather(stored: Stored, source: Path, folder: Path) -> None:
-    for name in ("cases.jsonl", "set.json"):
+def gather(source: Path, folder: Path, files: Sequence[str], ledgers: Mapping[str, Ledger]) -> None:
+    """Add the answers of one set of a shard to those of the whole.
+
+    Raises:
+        DataError: a file that says what is asked is another in the whole.
+    """
+    for name in files:
         text = (source / name).read_text(encoding="utf-8")
         there = folder / name
         if there.is_file() and there.read_text(encoding="utf-8") != text:
@@ -242,7 +249,7 @@ def _gather(stored: Stored, source: Path, folder: Path) -> None:
                 f"{folder.name!r}: they are no shards of one run. Run them alike."
             )
         write_text(there, text)
-    for system, ledger in stored.ledgers.items():
+    for system, ledger in ledgers.items():
         target = Ledger(folder, system, ledger.key)
         known = target.known()
         target.add([a for a in ledger.lines() if known.get(a.case) in (None, True)])

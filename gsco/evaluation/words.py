@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsco.case import Case
-from gsco.errors import DataError, GscoError, UsageError
-from gsco.evaluation.bench import Scope, same_make, unanswered
+from gsco.errors import DataError, GscoError
+from gsco.evaluation.bench import Scope, same_make, share, unanswered
 from gsco.evaluation.engine import Engine, one_by_one
 from gsco.evaluation.evaluate import spread
 from gsco.evaluation.language import Kind, Said, measure_language
 from gsco.evaluation.ledger import Answer, Ledger
-from gsco.evaluation.stored import as_text, damaged, keep_lines, locked, stale
+from gsco.evaluation.stored import as_text, damaged, gather, keep_lines, locked, stale
 from gsco.progress import Progress
 from gsco.prompts import wording
 from gsco.workspace import write_text
@@ -40,6 +40,7 @@ CHUNK = 32
 AT_ONCE = 16
 """Questions that wait for a server at one time; in process one is read after the other."""
 RESULTS = "language.json"
+WORD_FILES = ("asked.jsonl", "words.json")
 WHO = "generalist"
 
 
@@ -204,30 +205,50 @@ def run_words(
     task: str | None = None,
     progress: Progress = lambda step, done, total: None,
     engine: Engine = one_by_one,
-) -> list[dict[str, Any]]:
-    """Ask whatever is not in the ledgers yet, and write the results; return one mapping a set.
+) -> list[dict[str, Any]] | None:
+    """Ask whatever is not in the ledgers yet, and write the results.
 
     Args:
         agent: whose generalist is asked.
         sets: what to ask.
         out: folder of the run.
-        scope: which questions; they are not asked in shards.
+        scope: which questions.
         task: whose specialists and similar cases are shown beside each question; None for none.
         progress: told how far each set is.
         engine: who asks.
 
+    Returns:
+        One mapping a set, or None while shards are missing.
+
     Raises:
         DataError: the folder holds other questions of a set, or a set has none.
-        UsageError: another run writes to the folder, or a shard is asked for.
+        UsageError: another run writes to the folder.
     """
-    if scope.shard != (1, 1):
-        raise UsageError("Questions and reports are not asked in shards. Leave `--shard` out.")
     with locked(out):
         for one in sets:
             _answer(agent, one, out / one.name, scope, task, progress, engine)
-        rows = word_results(out)
-        write_text(out / RESULTS, as_text(rows))
-        return rows
+        return _finish(out)
+
+
+def merge_words(out: Path, shards: Sequence[Path]) -> list[dict[str, Any]] | None:
+    """Gather the answers of shards in one folder and write the results.
+
+    Raises:
+        DataError: shards of other questions, or of another make.
+    """
+    with locked(out):
+        for file in (file for shard in shards for file in sorted(shard.glob("*/words.json"))):
+            ledger = _stored(file.parent).ledger
+            gather(file.parent, out / file.parent.name, WORD_FILES, {WHO: ledger})
+        return _finish(out)
+
+
+def _finish(out: Path) -> list[dict[str, Any]] | None:
+    rows = word_results(out)
+    if any(row["missing"] for row in rows):
+        return None
+    write_text(out / RESULTS, as_text(rows))
+    return rows
 
 
 def _answer(
@@ -245,13 +266,14 @@ def _answer(
     lines = [json.dumps([a.id, a.group, a.kind, a.expected]) for a in asked]
     keep_lines(folder / "asked.jsonl", lines, "questions")
     ledger = Ledger(folder, WHO, _key(agent, one.fingerprint, task))
-    left = unanswered(asked, CHUNK, ledger, scope.retry)
-    done = len(asked) - sum(map(len, left))
-    progress(one.name, done, len(asked))
+    mine = share(asked, scope.shard)
+    left = unanswered(mine, CHUNK, ledger, scope.retry)
+    done = len(mine) - sum(map(len, left))
+    progress(one.name, done, len(mine))
     for _, answers in engine(agent, [Portion(ledger.key, task, part) for part in left]):
         ledger.add(answers)
         done += len(answers)
-        progress(one.name, done, len(asked))
+        progress(one.name, done, len(mine))
     about = {
         "version": VERSION,
         "name": one.name,
@@ -318,7 +340,19 @@ def word_results(out: Path) -> list[dict[str, Any]]:
     return [_measured(path.parent) for path in sorted(out.glob("*/words.json"))]
 
 
-def _measured(folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Stored:
+    """One set of a run, as its files tell."""
+
+    kept: Mapping[str, Any]
+    """What the results repeat."""
+    asked: list[tuple[str, str, Kind, str]]
+    """Id, group, kind and true answer of each."""
+    ledger: Ledger
+    seed: int
+
+
+def _stored(folder: Path) -> Stored:
     try:
         about = json.loads((folder / "words.json").read_text(encoding="utf-8"))
         lines = (folder / "asked.jsonl").read_text(encoding="utf-8").splitlines()
@@ -327,14 +361,23 @@ def _measured(folder: Path) -> dict[str, Any]:
         kept = {name: about[name] for name in ("name", "model", "evidence", "licence", "notes")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise damaged(folder, error) from error
-    told = {answer.case: answer for answer in ledger.lines()}
+    return Stored(kept, asked, ledger, seed)
+
+
+def _measured(folder: Path) -> dict[str, Any]:
+    stored = _stored(folder)
+    told = {answer.case: answer for answer in stored.ledger.lines()}
     said = [
-        Said(id, group, kind, expected, _text(told.get(id))) for id, group, kind, expected in asked
+        Said(id, group, kind, expected, _text(told.get(id)))
+        for id, group, kind, expected in stored.asked
     ]
-    figures = {name: asdict(found) for name, found in measure_language(said, seed).items()}
-    missing = sum(id not in told for id, *_ in asked)
-    return {"set": kept.pop("name"), **kept, "n": len(asked), "missing": missing} | {
-        "metrics": figures
+    figures = {name: asdict(found) for name, found in measure_language(said, stored.seed).items()}
+    missing = sum(one.id not in told for one in said)
+    return {
+        **{"set" if name == "name" else name: value for name, value in stored.kept.items()},
+        "n": len(said),
+        "missing": missing,
+        "metrics": figures,
     }
 
 
