@@ -1,6 +1,10 @@
 """The benchmark of words: every layout through it, killed, tampered with, and by command."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -119,6 +123,31 @@ def test_a_run_that_was_cut_off_goes_on_and_asks_nothing_twice(
     writer.asked.clear()
     run_words(asking, sets, tmp_path / "cut", Scope())
     assert writer.asked == []
+
+
+def test_killed_in_the_middle_of_a_line_it_ends_with_the_same_bytes(
+    rad: Path, workspace: Path, asking: GSCo, writer: ScriptedGeneralist, tmp_path: Path
+) -> None:
+    sets, _ = word_sets(rad)
+    run_words(asking, sets, tmp_path / "whole", Scope())
+    out, script = tmp_path / "killed", Path(__file__).with_name("dying_words.py")
+    places = [script.parents[2], script.parent, script.parents[1] / "support"]
+    environment = {**os.environ, "PYTHONPATH": ":".join(map(str, places))}
+    known = 0
+    for answers in (4, 3):
+        words = [sys.executable, script, rad, workspace, out, str(answers)]
+        ran = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+        assert ran.returncode == -signal.SIGKILL, ran.stderr
+        (half,) = out.glob("vqa-rad/generalist.*.jsonl")
+        assert not half.read_text().endswith("\n")
+        assert len(Ledger.at(half).known()) == known + answers
+        known += answers
+    writer.asked.clear()
+    run_words(asking, sets, out, Scope())
+    results = [(tmp_path / run / "language.json").read_bytes() for run in ("whole", "killed")]
+    assert results[0] == results[1]
+    ids = [answer.case for answer in Ledger.at(half).lines()]
+    assert sorted(ids) == sorted(one.id for one in sets[0].asked)
 
 
 def test_what_cannot_be_answered_is_counted_and_the_run_goes_on(
