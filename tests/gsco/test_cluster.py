@@ -21,7 +21,7 @@ from gsco.errors import ClusterError, DataError, UsageError, WorkspaceError
 from gsco.evaluation import bench, cluster, stored
 from gsco.evaluation.bench import Item, Portion, Scope, run
 from gsco.evaluation.cluster import LOOPBACK, QUIET
-from gsco.evaluation.engine import Done, Engine, engine_named
+from gsco.evaluation.engine import Done, Engine, engine_named, one_by_one
 from gsco.evaluation.ledger import Answer, Ledger
 from gsco.evaluation.stored import RESULTS, verify
 from gsco.generalist.scripted import ScriptedGeneralist
@@ -209,7 +209,7 @@ def test_other_models_than_those_of_the_ledger_are_refused(
 
     def keep(agent: GSCo, works: Sequence[Portion]) -> Iterator[Done]:
         portions.extend(works)
-        return iter(())
+        return one_by_one(agent, works)
 
     run(agent, [Item("spots", "spots", dataset)], ("gsco",), tmp_path / "out", engine=keep)
     agent.settings = replace(agent.settings, neighbours=3)
