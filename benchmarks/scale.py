@@ -29,7 +29,8 @@ from gsco.case import System
 from gsco.conclude import provenance_of
 from gsco.datasets import read_dataset
 from gsco.evaluation import page
-from gsco.evaluation.bench import RESULTS, Item, run
+from gsco.evaluation.bench import Item, run
+from gsco.evaluation.stored import RESULTS
 from gsco.fusion import NEIGHBOURS, Fusion
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.prompts import Prompt

@@ -106,6 +106,10 @@ class GSCo:
         """The vision-language model, loaded or reached on first use."""
         return self._generalist or open_generalist(self.settings)
 
+    def __reduce__(self) -> "tuple[type[GSCo], tuple[Path, Settings, Generalist | None]]":
+        """Travel to another process as a folder: models are loaded there, on first use."""
+        return GSCo, (self.workspace, self.settings, self._generalist)
+
     def close(self) -> None:
         """Close the connections to servers, if this workspace has opened any."""
         if self._generalist is None and (opened := self.__dict__.get("generalist")):

@@ -6,7 +6,8 @@ GscoError
 ├── WorkspaceError   a workspace that is missing, half written, altered or of another make
 ├── GeneralistError  the vision-language model cannot be reached or is not what it should be
 │   └── PromptTooLongError
-└── FusionError      validation cannot support what was asked
+├── FusionError      validation cannot support what was asked
+└── ClusterError     a Ray cluster that cannot be reached, or that gave up
 
 `specialists.SpecialistError` and `retrieval.RetrievalError` belong to the leaves; the command line
 treats all of them alike: a sentence, no traceback.
@@ -42,6 +43,10 @@ class PromptTooLongError(GeneralistError):
 
 class FusionError(GscoError):
     """A fusion that the validation cases cannot support."""
+
+
+class ClusterError(GscoError):
+    """A Ray cluster that cannot be reached, or that gave up."""
 
 
 def unknown(kind: str, name: str, available: Iterable[str], see: str) -> str:

@@ -37,6 +37,8 @@ class Settings:
     """Folder of data sets that tests, demo and benchmarks may read."""
     token: str = ""
     """What callers of `gsco api` must show; empty to ask for none. Never logged or written."""
+    ray_address: str = ""
+    """Of a Ray cluster; empty to start one on this machine. Ray's own `RAY_ADDRESS` counts, too."""
 
     def __repr__(self) -> str:
         """Show everything but what is secret."""
@@ -69,6 +71,8 @@ def load_settings(
     """
     environment = os.environ if environment is None else environment
     values: dict[str, object] = dict(_from_file((folder or Path.cwd()) / FILE))
+    if text := environment.get("RAY_ADDRESS"):
+        values["ray_address"] = text
     for field in fields(Settings):
         if text := environment.get(f"GSCO_{field.name.upper()}"):
             values[field.name] = text

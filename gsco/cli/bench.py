@@ -1,7 +1,7 @@
 """`gsco bench`: every system side by side, in a folder that can be left and found again."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,12 @@ from gsco.cli.options import (
     systems_named,
 )
 from gsco.errors import UsageError
+from gsco.settings import load_settings
+
+if TYPE_CHECKING:
+    from gsco.agent import GSCo
+    from gsco.evaluation.bench import Item
+    from gsco.evaluation.words import WordSet
 
 bench_app = typer.Typer(
     no_args_is_help=True, help="Compare systems on whole data sets: resumable, verifiable."
@@ -37,6 +43,9 @@ def bench_run(
         ),
     ] = None,
     workspace: Workspace = None,
+    suite: Annotated[
+        str | None, typer.Option(help="gsco28, open or local: sets by one name, beside the names.")
+    ] = None,
     system: Annotated[str, typer.Option(help="all, or names parted by commas.")] = "all",
     limit: Limit = None,
     shard: Annotated[str, typer.Option(help="i/n: ask every n-th case only; see merge.")] = "1/1",
@@ -49,6 +58,10 @@ def bench_run(
     evidence: Annotated[
         str | None, typer.Option(help="Task whose evidence stands beside questions and reports.")
     ] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray: on a cluster.")] = "local",
+    ray_address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster; one on this machine if left out.")
+    ] = None,
     generalist: Generalist = None,
     as_json: Json = False,
 ) -> None:
@@ -58,30 +71,28 @@ def bench_run(
     --evidence for the reports (`iu-xray`), of the published sets whose folders are there.
     """
     from gsco import show
-    from gsco.evaluation.bench import Scope, local_items, run
+    from gsco.evaluation.bench import Scope, run
+    from gsco.evaluation.engine import engine_named
     from gsco.evaluation.page import write
-    from gsco.evaluation.words import is_word_set, run_words, word_results, word_sets
+    from gsco.evaluation.words import run_words, word_results
 
     chosen = systems_named(system)
     scope = Scope(limit, _shard(shard), style_named(style), seed, retry, allow_overlap)
     agent = open_agent(workspace, generalist)
-    tasks = [name for name in names or () if not is_word_set(name)]
-    asked = [name for name in names or () if is_word_set(name)]
-    items, left = local_items(agent, data, tasks) if tasks or not names else ([], {})
-    reports = evidence is not None
-    sets, others = word_sets(data, asked, reports=reports) if asked or not names else ([], {})
-    for name, why in {**left, **others}.items():
-        show.errors.print(f"{name} is left out: {why}.")
+    items, sets, left = _found(agent, data, names or [], suite, evidence is not None)
+    for name, why in left.items():
+        show.errors.print(f"{name} is left out: {why}.", soft_wrap=True)
     if not items and not sets:
         raise UsageError(f"No constructed task has its data under {data.name!r}. Give --workspace.")
-    if sets and scope.shard != (1, 1):
-        raise UsageError("Questions and reports are not asked in shards. Name the tasks to ask.")
     rows: list[dict[str, Any]] | None = []
-    with show.progress() as told:
+    said: list[dict[str, Any]] | None = []
+    address = load_settings(ray_address=ray_address).ray_address
+    with engine_named(engine, address) as asking, show.progress() as told:
         if items:
-            rows = run(agent, items, chosen, out, scope, told)
-        said = run_words(agent, sets, out, scope, evidence, told) if sets else []
-    if rows is not None:
+            rows = run(agent, items, chosen, out, scope, told, asking)
+        if sets:
+            said = run_words(agent, sets, out, scope, evidence, told, asking)
+    if rows is not None and said is not None:
         write(out, rows, said or word_results(out))
     _show(rows, said, out, as_json)
 
@@ -93,19 +104,24 @@ def bench_merge(
     as_json: Json = False,
 ) -> None:
     """Gather shards into one run and measure it."""
-    from gsco.evaluation.bench import merge
     from gsco.evaluation.page import write
+    from gsco.evaluation.stored import has_sets, merge
+    from gsco.evaluation.words import has_words, merge_words
 
-    rows = merge(out, shards)
-    if rows is not None:
-        write(out, rows)
-    _show(rows, [], out, as_json)
+    # Shards may have asked for words only.
+    worded = any(has_words(shard) for shard in shards)
+    whole = [shard for shard in shards if has_sets(shard) or not worded]
+    rows = merge(out, whole) if whole else []
+    said = merge_words(out, shards) if worded else []
+    if rows is not None and said is not None:
+        write(out, rows, said)
+    _show(rows, said, out, as_json)
 
 
 @bench_app.command("verify", epilog="Example: gsco bench verify runs/first")
 def bench_verify(run: Run, as_json: Json = False) -> None:
     """Compute every figure anew from the stored answers, without any model."""
-    from gsco.evaluation.bench import has_sets, verify
+    from gsco.evaluation.stored import has_sets, verify
     from gsco.evaluation.words import has_words, verify_words
 
     # A run may have asked for words only.
@@ -123,7 +139,7 @@ def bench_verify(run: Run, as_json: Json = False) -> None:
 def bench_compare(one: Run, other: Run, as_json: Json = False) -> None:
     """Say how one run differs from another on the cases that both answered."""
     from gsco import show
-    from gsco.evaluation.bench import compare
+    from gsco.evaluation.stored import compare
 
     rows = compare(one, other)
     if as_json:
@@ -135,8 +151,8 @@ def bench_compare(one: Run, other: Run, as_json: Json = False) -> None:
 @bench_app.command("report", epilog="Example: gsco bench report runs/first")
 def bench_report(run: Run, as_json: Json = False) -> None:
     """Write the report of a finished run anew."""
-    from gsco.evaluation.bench import has_sets, results
     from gsco.evaluation.page import write
+    from gsco.evaluation.stored import has_sets, results
     from gsco.evaluation.words import has_words
 
     rows = [] if has_words(run) and not has_sets(run) else results(run)
@@ -149,6 +165,29 @@ def bench_report(run: Run, as_json: Json = False) -> None:
         typer.echo(page)
 
 
+def _found(
+    agent: "GSCo", data: Path, names: list[str], suite: str | None, reports: bool
+) -> "tuple[list[Item], list[WordSet], dict[str, str]]":
+    """Return the sets of the names and the suite that can be asked, and why others cannot."""
+    from gsco.evaluation.bench import local_items
+    from gsco.evaluation.suites import choose
+    from gsco.evaluation.words import is_word_set, word_sets
+
+    everything = suite == "local" or (suite is None and not names)
+    chosen = choose(suite or "local", agent.tasks, data)
+    words = [name for name in names if is_word_set(name)]
+    tasks = [name for name in names if name not in words]
+    asked = list(dict.fromkeys([*tasks, *(agent.tasks if everything else chosen.tasks)]))
+    items, left = local_items(agent, data, asked) if asked else ([], {})
+    sets, others = word_sets(data, words, reports=reports) if words else ([], {})
+    more = [name for name in chosen.words if name not in words]
+    if more or everything:
+        found, absent = word_sets(data, more, reports=reports, forgive=True)
+        sets += [one for one in found if one.name not in words]
+        others |= absent
+    return items, sets, {**chosen.left, **left, **others}
+
+
 def _shard(text: str) -> tuple[int, int]:
     part, _, parts = text.partition("/")
     if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
@@ -157,11 +196,11 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _show(
-    rows: list[dict[str, Any]] | None, said: list[dict[str, Any]], out: Path, as_json: bool
+    rows: list[dict[str, Any]] | None, said: list[dict[str, Any]] | None, out: Path, as_json: bool
 ) -> None:
     from gsco import show
 
-    if rows is None:
+    if rows is None or said is None:
         typer.echo(f"Answers are in {out}; other shards are missing. Gather them with merge.")
     elif as_json:
         print_json({"version": 1, "rows": rows, "words": said})

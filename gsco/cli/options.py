@@ -62,13 +62,13 @@ def read_data(
     """
     from gsco.datasets import read_dataset, read_known
     from gsco.datasets.card import data_cards
+    from gsco.datasets.known import is_published
     from gsco.task import ID, builtin_tasks, load_card
     from gsco.workspace import tasks_of
 
-    published = {name: one.task for name, one in data_cards().items() if one.task}
-    has_columns = (label, split) != ("label", "split") or (data / "manifest.csv").is_file()
-    if card is None and task in published and not has_columns:
+    if card is None and is_published(task, data, (label, split)):
         return read_known(task, data)
+    published = {name: one.task for name, one in data_cards().items() if one.task}
     known = {**published, **builtin_tasks(), **(tasks_of(workspace) if workspace.is_dir() else {})}
     chosen = load_card(card) if card else known.get(task)
     if chosen is None and not ID.fullmatch(task):

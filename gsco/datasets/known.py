@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from gsco.datasets.card import DataCard, card_named, task_of
+from gsco.datasets.card import DataCard, card_named, data_cards, task_of
 from gsco.datasets.layouts import DIAGNOSIS, QUESTIONS, REPORTS, Laid
 from gsco.datasets.layouts.laid import Item
 from gsco.datasets.question import Questions, Reports, split_by_image
@@ -18,6 +18,19 @@ from gsco.datasets.read import build
 from gsco.datasets.record import Dataset
 from gsco.datasets.row import Found, Row, complain
 from gsco.errors import DataError, UsageError
+
+
+def place_of(name: str, root: Path) -> Path | None:
+    """Return where a set lies under `root`: under its name, with _ for -, or as a MedMNIST file."""
+    places = (root / name, root / name.replace("-", "_"), root / f"{name}.npz")
+    return next((place for place in places if place.exists()), None)
+
+
+def is_published(task: str, data: Path, columns: tuple[str, str] = ("label", "split")) -> bool:
+    """Whether data are read in the layout of the published set that the task is named after."""
+    card = data_cards().get(task)
+    has_columns = columns != ("label", "split") or (data / "manifest.csv").is_file()
+    return card is not None and card.task is not None and not has_columns
 
 
 def read_known(name: str, folder: Path) -> Dataset:
@@ -49,7 +62,7 @@ def read_questions(
     laid = _laid(QUESTIONS[card.layout], card, folder)
     if split == "official":
         return Questions(name, laid.items, laid.notes)
-    note = "The splits are not the official ones: they were cut so that no image is shared."
+    note = "The splits are not the official ones: they part by image, so that no image is shared."
     return Questions(name, split_by_image(laid.items), (*laid.notes, note))
 
 

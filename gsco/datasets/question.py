@@ -42,6 +42,8 @@ class Question:
     split: Split
     patient: str | None = None
     """Pseudonym of the patient or case; None if unknown."""
+    by_image: Split | None = None
+    """The split of another division that shares no image; None if the files tell of none."""
 
     def open(self) -> Image.Image:
         """Return the image in RGB.
@@ -110,7 +112,13 @@ class Reports:
 
 
 def split_by_image(questions: Sequence[Question]) -> tuple[Question, ...]:
-    """Give the questions new splits (70/10/20), with a patient's and an image's on one side."""
+    """Give the questions splits with a patient's and an image's on one side.
+
+    Where the files tell of such splits they are taken, else they are cut (70/10/20).
+    """
+    told = tuple(replace(q, split=q.by_image) for q in questions if q.by_image)
+    if len(told) == len(questions):
+        return told
     places = [q.place for q in questions]
     rows = {
         place: Row(place, place, Path(place), (), None, q.patient or place)

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsco.case import NOTICE
-from gsco.evaluation.bench import Stored, right, sets_of
 from gsco.evaluation.metrics import Answers, risk_coverage
+from gsco.evaluation.stored import Stored, right, sets_of
 from gsco.evaluation.words import word_results
 from gsco.workspace import write_text
 

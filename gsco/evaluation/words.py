@@ -11,20 +11,22 @@ Each answer is on disk as soon as a few are known; a run that was killed goes on
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsco.case import Case
-from gsco.errors import DataError, GscoError, UsageError
-from gsco.evaluation.bench import Scope, as_text, damaged, keep_lines, locked, stale
+from gsco.errors import DataError, GscoError
+from gsco.evaluation.bench import Scope, same_make, share, unanswered
+from gsco.evaluation.engine import Engine, one_by_one
 from gsco.evaluation.evaluate import spread
 from gsco.evaluation.language import Kind, Said, measure_language
 from gsco.evaluation.ledger import Answer, Ledger
+from gsco.evaluation.stored import as_text, damaged, gather, keep_lines, locked, stale
 from gsco.progress import Progress
+from gsco.prompts import wording
 from gsco.workspace import write_text
 from specialists import SpecialistError
 
@@ -38,6 +40,7 @@ CHUNK = 32
 AT_ONCE = 16
 """Questions that wait for a server at one time; in process one is read after the other."""
 RESULTS = "language.json"
+WORD_FILES = ("asked.jsonl", "words.json")
 WHO = "generalist"
 
 
@@ -67,7 +70,7 @@ class WordSet:
 
 
 def word_sets(
-    root: Path, names: Sequence[str] = (), *, reports: bool = True
+    root: Path, names: Sequence[str] = (), *, reports: bool = True, forgive: bool = False
 ) -> tuple[list[WordSet], dict[str, str]]:
     """Return the sets of questions and reports under `root`, and why others are left out.
 
@@ -75,19 +78,20 @@ def word_sets(
         root: holds the folder of each set, named as in `gsco data list`, or with _ for -.
         names: sets to take; all that are there if none is given.
         reports: whether reports can be asked for.
+        forgive: whether a set that is named may be damaged, and is then left out.
 
     Raises:
-        DataError: a set that is named is damaged.
+        DataError: a set that is named is damaged, and that is not forgiven.
     """
     from gsco.datasets.card import data_cards
+    from gsco.datasets.known import place_of
 
     found, left = [], {}
     cards = {n: c for n, c in data_cards().items() if c.kind in ("vqa", "report")}
     for name, card in cards.items():
         if names and name not in names:
             continue
-        folders = [root / name, root / name.replace("-", "_")]
-        folder = next((path for path in folders if path.is_dir()), None)
+        folder = place_of(name, root)
         if folder is None:
             if names:
                 left[name] = f"no {name!r} under {root.name!r}; `gsco data show {name}` says where"
@@ -97,7 +101,7 @@ def word_sets(
             try:
                 made = _questions(name, folder) if card.kind == "vqa" else _reports(name, folder)
             except DataError as error:
-                if names:
+                if names and not forgive:
                     raise
                 # Nobody asked for it by name: the others must not suffer.
                 left[name] = str(error)
@@ -184,13 +188,6 @@ def _image(image: "Path | Cell") -> list[object]:
     return [hashlib.sha256(image.content).hexdigest()]
 
 
-def _templates() -> str:
-    """Return a hash of the texts that prompts are made of."""
-    files = sorted(resources.files("gsco.prompts").iterdir(), key=lambda file: file.name)
-    texts = [file.read_text(encoding="utf-8") for file in files if file.name.endswith(".md")]
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
-
-
 def _hashed(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -207,69 +204,120 @@ def run_words(
     scope: Scope,
     task: str | None = None,
     progress: Progress = lambda step, done, total: None,
-) -> list[dict[str, Any]]:
-    """Ask whatever is not in the ledgers yet, and write the results; return one mapping a set.
+    engine: Engine = one_by_one,
+) -> list[dict[str, Any]] | None:
+    """Ask whatever is not in the ledgers yet, and write the results.
 
     Args:
         agent: whose generalist is asked.
         sets: what to ask.
         out: folder of the run.
-        scope: which questions; they are not asked in shards.
+        scope: which questions.
         task: whose specialists and similar cases are shown beside each question; None for none.
         progress: told how far each set is.
+        engine: who asks.
+
+    Returns:
+        One mapping a set, or None while shards are missing.
 
     Raises:
         DataError: the folder holds other questions of a set, or a set has none.
-        UsageError: another run writes to the folder, or a shard is asked for.
+        UsageError: another run writes to the folder.
     """
-    if scope.shard != (1, 1):
-        raise UsageError("Questions and reports are not asked in shards. Leave `--shard` out.")
     with locked(out):
         for one in sets:
-            _answer(agent, one, out / one.name, scope, task, progress)
-        rows = word_results(out)
-        write_text(out / RESULTS, as_text(rows))
-        return rows
+            _answer(agent, one, out / one.name, scope, task, progress, engine)
+        return _finish(out)
+
+
+def merge_words(out: Path, shards: Sequence[Path]) -> list[dict[str, Any]] | None:
+    """Gather the answers of shards in one folder and write the results.
+
+    Raises:
+        DataError: shards of other questions, or of another make.
+    """
+    with locked(out):
+        for file in (file for shard in shards for file in sorted(shard.glob("*/words.json"))):
+            ledger = _stored(file.parent).ledger
+            gather(file.parent, out / file.parent.name, WORD_FILES, {WHO: ledger})
+        return _finish(out)
+
+
+def _finish(out: Path) -> list[dict[str, Any]] | None:
+    rows = word_results(out)
+    if any(row["missing"] for row in rows):
+        return None
+    write_text(out / RESULTS, as_text(rows))
+    return rows
 
 
 def _answer(
-    agent: "GSCo", one: WordSet, folder: Path, scope: Scope, task: str | None, progress: Progress
+    agent: "GSCo",
+    one: WordSet,
+    folder: Path,
+    scope: Scope,
+    task: str | None,
+    progress: Progress,
+    engine: Engine,
 ) -> None:
     if not one.asked:
         raise DataError(f"{one.name!r} has no test part. Leave it out.")
     asked = spread(one.asked, scope.limit)
     lines = [json.dumps([a.id, a.group, a.kind, a.expected]) for a in asked]
     keep_lines(folder / "asked.jsonl", lines, "questions")
-    generalist = agent.generalist
-    key: dict[str, object] = {
-        "data": one.fingerprint,
-        "generalist": generalist.identity,
-        "permutations": agent.settings.permutations,
-        "neighbours": agent.settings.neighbours,
-        "prompts": _templates(),
-        **({"task": task, **agent.tools(task).provenance} if task else {}),
-    }
-    ledger = Ledger(folder, WHO, key)
-    known = ledger.known()
-    left = [a for a in asked if a.id not in known or (scope.retry and known[a.id])]
-    done = len(asked) - len(left)
-    progress(one.name, done, len(asked))
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for start in range(0, len(left), CHUNK):
-            chunk = left[start : start + CHUNK]
-            ledger.add(list(pool.map(lambda a: _said(agent, a, task), chunk)))
-            progress(one.name, done + start + len(chunk), len(asked))
+    ledger = Ledger(folder, WHO, _key(agent, one.fingerprint, task))
+    mine = share(asked, scope.shard)
+    left = unanswered(mine, CHUNK, ledger, scope.retry)
+    done = len(mine) - sum(map(len, left))
+    progress(one.name, done, len(mine))
+    for _, answers in engine(agent, [Portion(ledger.key, task, part) for part in left]):
+        ledger.add(answers)
+        done += len(answers)
+        progress(one.name, done, len(mine))
     about = {
         "version": VERSION,
         "name": one.name,
         "licence": one.licence,
         "notes": list(one.notes),
-        "model": generalist.name,
+        "model": agent.generalist.name,
         "evidence": task,
         "seed": scope.seed,
         "ledger": ledger.path.name,
     }
     write_text(folder / "words.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+
+
+def _key(agent: "GSCo", data: str, task: str | None) -> dict[str, object]:
+    """Return everything that affects an answer."""
+    return {
+        "data": data,
+        "generalist": agent.generalist.identity,
+        "permutations": agent.settings.permutations,
+        "neighbours": agent.settings.neighbours,
+        "prompts": wording(),
+        **({"task": task, **agent.tools(task).provenance} if task else {}),
+    }
+
+
+@dataclass(frozen=True)
+class Portion:
+    """Questions that are asked together: the work that engines do."""
+
+    key: Mapping[str, object]
+    """Of the ledger that the answers belong to."""
+    task: str | None
+    """Whose evidence is shown."""
+    asked: Sequence[Asked]
+
+    def __call__(self, agent: "GSCo") -> list[Answer]:
+        """Ask.
+
+        Raises:
+            WorkspaceError: whoever does this has other models or settings than the ledger is of.
+        """
+        same_make(agent, _key(agent, str(self.key["data"]), self.task), self.key)
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(lambda one: _said(agent, one, self.task), self.asked))
 
 
 def _said(agent: "GSCo", one: Asked, task: str | None) -> Answer:
@@ -292,7 +340,19 @@ def word_results(out: Path) -> list[dict[str, Any]]:
     return [_measured(path.parent) for path in sorted(out.glob("*/words.json"))]
 
 
-def _measured(folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Stored:
+    """One set of a run, as its files tell."""
+
+    kept: Mapping[str, Any]
+    """What the results repeat."""
+    asked: list[tuple[str, str, Kind, str]]
+    """Id, group, kind and true answer of each."""
+    ledger: Ledger
+    seed: int
+
+
+def _stored(folder: Path) -> Stored:
     try:
         about = json.loads((folder / "words.json").read_text(encoding="utf-8"))
         lines = (folder / "asked.jsonl").read_text(encoding="utf-8").splitlines()
@@ -301,14 +361,23 @@ def _measured(folder: Path) -> dict[str, Any]:
         kept = {name: about[name] for name in ("name", "model", "evidence", "licence", "notes")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise damaged(folder, error) from error
-    told = {answer.case: answer for answer in ledger.lines()}
+    return Stored(kept, asked, ledger, seed)
+
+
+def _measured(folder: Path) -> dict[str, Any]:
+    stored = _stored(folder)
+    told = {answer.case: answer for answer in stored.ledger.lines()}
     said = [
-        Said(id, group, kind, expected, _text(told.get(id))) for id, group, kind, expected in asked
+        Said(id, group, kind, expected, _text(told.get(id)))
+        for id, group, kind, expected in stored.asked
     ]
-    figures = {name: asdict(found) for name, found in measure_language(said, seed).items()}
-    missing = sum(id not in told for id, *_ in asked)
-    return {"set": kept.pop("name"), **kept, "n": len(asked), "missing": missing} | {
-        "metrics": figures
+    figures = {name: asdict(found) for name, found in measure_language(said, stored.seed).items()}
+    missing = sum(one.id not in told for one in said)
+    return {
+        **{"set" if name == "name" else name: value for name, value in stored.kept.items()},
+        "n": len(said),
+        "missing": missing,
+        "metrics": figures,
     }
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from gsco.errors import UsageError
 from gsco.prompts.prompt import Form, Prompt, check_letters
 from gsco.prompts.question import options_of, question_task, report_task
-from gsco.prompts.text import cleaned, fill, quoted, template
+from gsco.prompts.text import cleaned, fill, quoted, template, wording
 from gsco.task import Task
 from retrieval import Neighbour
 from specialists import Opinion
@@ -36,6 +36,7 @@ __all__ = [
     "quoted",
     "question_task",
     "report_task",
+    "wording",
 ]
 
 

@@ -1,5 +1,6 @@
 """Text that goes into prompts: templates with named fields, and foreign words made harmless."""
 
+import hashlib
 import json
 import re
 import unicodedata
@@ -18,6 +19,13 @@ def template(name: str) -> str:
     """Return the text of `gsco/prompts/NAME.md` without its last line break."""
     file = resources.files("gsco.prompts") / f"{name}.md"
     return file.read_text(encoding="utf-8").removesuffix("\n")
+
+
+def wording() -> str:
+    """Return the SHA-256 of all texts that prompts are made of."""
+    files = sorted(resources.files("gsco.prompts").iterdir(), key=lambda file: file.name)
+    texts = [file.read_text(encoding="utf-8") for file in files if file.name.endswith(".md")]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
 def fill(name: str, **fields: str) -> str:

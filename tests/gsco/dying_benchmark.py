@@ -1,6 +1,6 @@
 """Run a benchmark that kills itself in the middle of writing an answer.
 
-python dying_benchmark.py DATA WORKSPACE OUT ANSWERS
+python dying_benchmark.py DATA WORKSPACE OUT ANSWERS [ADDRESS OF A RAY CLUSTER]
 """
 
 import os
@@ -8,13 +8,14 @@ import signal
 import sys
 from pathlib import Path
 
+import conftest
 import torch
-from conftest import tell
 
 from gsco.agent import GSCo
 from gsco.datasets import read_dataset
 from gsco.evaluation import bench
 from gsco.evaluation.bench import Item, run
+from gsco.evaluation.engine import engine_named
 from gsco.evaluation.ledger import Answer, Ledger
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.settings import Settings
@@ -37,8 +38,15 @@ def main() -> None:
     Ledger.add = dying  # type: ignore[method-assign, assignment]
     bench.CHUNK = 4
     torch.set_num_threads(1)
-    agent = GSCo.open(workspace, generalist=ScriptedGeneralist(tell), settings=Settings())
-    run(agent, [Item("spots", "spots", read_dataset(data))], ("specialist", "gsco"), out)
+    agent = GSCo.open(workspace, generalist=ScriptedGeneralist(conftest.tell), settings=Settings())
+    items = [Item("spots", "spots", read_dataset(data))]
+    with engine_named("ray" if sys.argv[5:] else "local", *sys.argv[5:]) as engine:
+        if sys.argv[5:]:
+            import ray
+
+            # The test's functions are no package that a worker could import.
+            ray.cloudpickle.register_pickle_by_value(conftest)
+        run(agent, items, ("specialist", "gsco"), out, engine=engine)
 
 
 if __name__ == "__main__":

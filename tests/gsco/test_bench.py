@@ -20,21 +20,12 @@ from gsco.agent import GSCo
 from gsco.case import System
 from gsco.datasets import Dataset, read_dataset
 from gsco.errors import DataError, UsageError, WorkspaceError
-from gsco.evaluation import bench
-from gsco.evaluation.bench import (
-    RESULTS,
-    Item,
-    Scope,
-    compare,
-    local_items,
-    merge,
-    run,
-    sets_of,
-    verify,
-)
+from gsco.evaluation import bench, stored
+from gsco.evaluation.bench import Item, Scope, local_items, run
 from gsco.evaluation.ledger import Answer, Ledger
 from gsco.evaluation.page import write
 from gsco.evaluation.paired import detectable, holm, mcnemar
+from gsco.evaluation.stored import RESULTS, compare, merge, sets_of, verify
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.generalist.seen import DIGITS
 from gsco.settings import Settings
@@ -45,7 +36,7 @@ SYSTEMS: tuple[System, ...] = ("specialist", "gsco")
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "RESAMPLED", 50)
+    monkeypatch.setattr(stored, "RESAMPLED", 50)
 
 
 @pytest.fixture
@@ -85,7 +76,8 @@ def test_killed_in_the_middle_of_a_line_it_ends_with_the_same_bytes(
     script = Path(__file__).with_name("dying_benchmark.py")
     for answers in (10, 15):
         words = [sys.executable, str(script), str(data), str(workspace), str(out), str(answers)]
-        paths = f"{Path(__file__).parent}:{Path(__file__).parents[1] / 'support'}"
+        here = Path(__file__).parent
+        paths = ":".join(map(str, (here.parents[1], here, here.parent / "support")))
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
         ran = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
         assert ran.returncode == -signal.SIGKILL, ran.stderr
@@ -160,6 +152,21 @@ def test_another_style_has_a_ledger_of_its_own_and_is_not_mixed_with_the_first(
     rows = run(agent, items, ("gsco",), whole, Scope(style="paper")) or []
     assert len(list(whole.glob("spots/gsco.*.jsonl"))) == 2
     assert [row["system"] for row in rows] == ["gsco"]
+
+
+def test_other_prompts_are_asked_anew_and_systems_without_prompts_are_not(
+    agent: GSCo, generalist: ScriptedGeneralist, items: list[Item], whole: Path, monkeypatch
+) -> None:
+    asked = len(generalist.asked)
+    monkeypatch.setattr(bench, "wording", lambda: "other words")
+    rows = run(agent, items, ("gsco",), whole) or []
+    assert len(generalist.asked) == 2 * asked
+    assert len(list(whole.glob("spots/gsco.*.jsonl"))) == 2
+    assert [row["system"] for row in rows] == ["specialist", "gsco"]
+    monkeypatch.setattr(bench, "wording", lambda: "yet others")
+    rows = run(agent, items, ("specialist", "moed"), whole) or []
+    assert len(list(whole.glob("spots/specialist.*.jsonl"))) == 1
+    assert [row["system"] for row in rows] == ["specialist", "moed"]
 
 
 def test_systems_may_be_added_to_a_run(agent: GSCo, items: list[Item], whole: Path) -> None:
@@ -308,5 +315,5 @@ def test_cases_that_the_generalist_learnt_from_are_refused_or_noted(
         run(agent, [item], ["gsco"], tmp_path / "out")
     assert run(agent, [item], ["specialist"], tmp_path / "out")
     run(agent, [item], ["gsco"], tmp_path / "marked", Scope(allow_overlap=True))
-    (stored,) = sets_of(tmp_path / "marked")
-    assert "1 of 20 cases were learnt from: the figures flatter." in stored.about["notes"]
+    (found,) = sets_of(tmp_path / "marked")
+    assert "1 of 20 cases were learnt from: the figures flatter." in found.about["notes"]

@@ -1,6 +1,10 @@
 """The benchmark of words: every layout through it, killed, tampered with, and by command."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +16,12 @@ from fake_server import serving
 
 from gsco.agent import GSCo
 from gsco.case import Reading
-from gsco.errors import DataError, GeneralistError, UsageError
+from gsco.errors import DataError, GeneralistError
 from gsco.evaluation import words
 from gsco.evaluation.bench import Scope
 from gsco.evaluation.ledger import Ledger
 from gsco.evaluation.page import write
-from gsco.evaluation.words import run_words, verify_words, word_sets
+from gsco.evaluation.words import merge_words, run_words, verify_words, word_sets
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.prompts import Prompt
 from gsco.settings import Settings
@@ -121,6 +125,31 @@ def test_a_run_that_was_cut_off_goes_on_and_asks_nothing_twice(
     assert writer.asked == []
 
 
+def test_killed_in_the_middle_of_a_line_it_ends_with_the_same_bytes(
+    rad: Path, workspace: Path, asking: GSCo, writer: ScriptedGeneralist, tmp_path: Path
+) -> None:
+    sets, _ = word_sets(rad)
+    run_words(asking, sets, tmp_path / "whole", Scope())
+    out, script = tmp_path / "killed", Path(__file__).with_name("dying_words.py")
+    places = [script.parents[2], script.parent, script.parents[1] / "support"]
+    environment = {**os.environ, "PYTHONPATH": ":".join(map(str, places))}
+    known = 0
+    for answers in (4, 3):
+        words = [sys.executable, script, rad, workspace, out, str(answers)]
+        ran = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+        assert ran.returncode == -signal.SIGKILL, ran.stderr
+        (half,) = out.glob("vqa-rad/generalist.*.jsonl")
+        assert not half.read_text().endswith("\n")
+        assert len(Ledger.at(half).known()) == known + answers
+        known += answers
+    writer.asked.clear()
+    run_words(asking, sets, out, Scope())
+    results = [(tmp_path / run / "language.json").read_bytes() for run in ("whole", "killed")]
+    assert results[0] == results[1]
+    ids = [answer.case for answer in Ledger.at(half).lines()]
+    assert sorted(ids) == sorted(one.id for one in sets[0].asked)
+
+
 def test_what_cannot_be_answered_is_counted_and_the_run_goes_on(
     rad: Path, workspace: Path, tmp_path: Path
 ) -> None:
@@ -169,13 +198,45 @@ def test_changed_answers_and_changed_figures_are_found(
         verify_words(out)
 
 
-def test_other_questions_and_shards_are_refused(rad: Path, asking: GSCo, tmp_path: Path) -> None:
+def test_shards_gathered_are_the_whole(rad: Path, asking: GSCo, tmp_path: Path) -> None:
+    sets, _ = word_sets(rad)
+    whole = run_words(asking, sets, tmp_path / "whole", Scope())
+    shards = [tmp_path / name for name in "ab"]
+    for part, shard in enumerate(shards, start=1):
+        assert run_words(asking, sets, shard, Scope(shard=(part, 2))) is None
+        assert not (shard / "language.json").exists()
+    assert merge_words(tmp_path / "merged", shards[:1]) is None
+    assert merge_words(tmp_path / "merged", shards) == whole
+    results = [(tmp_path / run / "language.json").read_bytes() for run in ("whole", "merged")]
+    assert results[0] == results[1]
+    run_words(asking, sets, tmp_path / "few", Scope(limit=1))
+    with pytest.raises(DataError, match="no shards of one run"):
+        merge_words(tmp_path / "merged", [tmp_path / "few"])
+
+
+def test_shards_of_words_are_gathered_by_command(
+    rad: Path, workspace: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    shards = [tmp_path / name for name in "ab"]
+    with serving(lambda body: {"A": 0.8, "B": 0.2}) as server:
+        for part, shard in enumerate(shards, start=1):
+            where = ["-d", rad, "-w", workspace, "-o", shard, "--generalist", server.url]
+            words = ["bench", "run", "vqa-rad", *where, "--shard", f"{part}/2"]
+            assert command.run(monkeypatch, *words) == 0
+            assert "other shards are missing" in capsys.readouterr().out
+    assert (
+        command.run(monkeypatch, "bench", "merge", "-o", tmp_path / "all", *shards, "--json") == 0
+    )
+    told = json.loads(capsys.readouterr().out)
+    assert (told["rows"], told["words"][0]["missing"]) == ([], 0)
+    assert command.run(monkeypatch, "bench", "verify", tmp_path / "all") == 0
+
+
+def test_other_questions_are_refused(rad: Path, asking: GSCo, tmp_path: Path) -> None:
     sets, _ = word_sets(rad)
     run_words(asking, sets, tmp_path / "out", Scope(limit=1))
     with pytest.raises(DataError, match="other questions"):
         run_words(asking, sets, tmp_path / "out", Scope())
-    with pytest.raises(UsageError, match="shard"):
-        run_words(asking, sets, tmp_path / "new", Scope(shard=(1, 2)))
     with pytest.raises(DataError, match="no test part"):
         run_words(asking, [replace(sets[0], asked=())], tmp_path / "new", Scope())
 

@@ -9,6 +9,7 @@ from gsco.datasets.card import DataCard
 from gsco.datasets.layouts.laid import Laid, absent, image_files, is_inside, need, seek
 from gsco.datasets.question import Form, Question
 from gsco.datasets.record import Split
+from gsco.datasets.row import split_named
 from gsco.datasets.table import decode, read_bytes, read_table
 from gsco.errors import DataError
 
@@ -58,9 +59,13 @@ def read_slake(folder: Path, card: DataCard) -> Laid[Question]:
 def read_vqa_rad(folder: Path, card: DataCard) -> Laid[Question]:
     """Read VQA-RAD with its official split: by the kind of phrase, so that images are shared.
 
+    A `qa.csv` with its questions, and a second split by image, will do as well.
+
     Raises:
         DataError: the file or the images are missing.
     """
+    if (folder / "qa.csv").is_file():
+        return _read_rad_table(folder)
     gathered = _Gathered(folder)
     images = need(folder, card, "VQA_RAD Image Folder")
     file = need(folder, card, "VQA_RAD Dataset Public.json")
@@ -82,6 +87,30 @@ def read_vqa_rad(folder: Path, card: DataCard) -> Laid[Question]:
             ),
         )
     return gathered.laid(image_files(images))
+
+
+def _read_rad_table(folder: Path) -> Laid[Question]:
+    gathered = _Gathered(folder)
+    needed = ("qid", "file", "question", "answer", "answer_type", "official_split", "image_split")
+    table = read_table(folder / "qa.csv", needed)
+    for line in table.lines:
+        where, cells = f"{table.name} line {line.number}", line.cells
+        split, by_image = split_named(cells["official_split"]), split_named(cells["image_split"])
+        if split is None or by_image is None:
+            gathered.problems.append(f"{where}: a split is not one of train, val, test")
+            continue
+        question = Question(
+            id=_text(cells, "qid", where),
+            image=folder / _text(cells, "file", where),
+            question=_text(cells, "question", where),
+            answer=_text(cells, "answer", where),
+            options=(),
+            kind="closed" if cells["answer_type"].upper() == "CLOSED" else "open",
+            split=split,
+            by_image=by_image,
+        )
+        gathered.add(where, question)
+    return gathered.laid(image_files(folder))
 
 
 _MED_2019: tuple[tuple[Split, str, str], ...] = (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from asked_layouts import QUESTIONS, REPORTS
-from painting import lines, table, write_json
+from painting import Painter, lines, table, write_json
 
 from gsco.datasets.card import card_named, data_cards
 from gsco.datasets.known import read_known, read_questions, read_reports
@@ -267,6 +267,29 @@ def test_each_kind_of_set_has_its_own_reader(tmp_path: Path) -> None:
         read_known("iu-xray", tmp_path)
 
 
+def test_vqa_rad_is_read_from_a_table_with_both_splits(tmp_path: Path) -> None:
+    painter = Painter()
+    lines = ["qid,file,official_split,image_split,answer_type,question,answer"]
+    for number in range(12):
+        if number % 2 == 0:
+            painter.draw(tmp_path / "images" / f"{number // 2}.jpg")
+        official, by_image = ("train", "test")[number % 2], ("train", "val", "test")[number // 4]
+        kind = ("CLOSED", "OPEN")[number % 2]
+        place = f"images/{number // 2}.jpg"
+        lines.append(f"{number},{place},{official},{by_image},{kind},Is it {number}?, Yes ")
+    (tmp_path / "qa.csv").write_text("\n".join(lines))
+    official = read_questions("vqa-rad", tmp_path)
+    assert len(official.split("test")) == 6
+    assert {q.kind for q in official.split("test")} == {"open"}
+    assert {q.answer for q in official.questions} == {"Yes"}
+    by_image = read_questions("vqa-rad", tmp_path, split="image")
+    assert [len(by_image.split(name)) for name in ("train", "val", "test")] == [4, 4, 4]
+    assert shared(by_image.questions) == set()
+    (tmp_path / "qa.csv").write_text("\n".join([*lines[:3], lines[3].replace("train", "some")]))
+    with pytest.raises(DataError, match=r"qa\.csv line 4: a split is not one of"):
+        read_questions("vqa-rad", tmp_path)
+
+
 def test_the_real_vqa_rad_has_the_counts_of_its_card(data_root: Path, tmp_path: Path) -> None:
     source = data_root / "vqa_rad"
     with (source / "qa.csv").open(encoding="utf-8") as file:
@@ -285,6 +308,13 @@ def test_the_real_vqa_rad_has_the_counts_of_its_card(data_root: Path, tmp_path: 
     assert len(shared(asked.questions)) > 100
     assert not shared(read_questions("vqa-rad", tmp_path, split="image").questions)
     assert asked.questions[0].open().mode == "RGB"
+    tabled = read_questions("vqa-rad", source)
+    assert [(q.id, q.kind, q.split, q.answer) for q in tabled.questions] == [
+        (q.id, q.kind, q.split, q.answer) for q in asked.questions
+    ]
+    by_image = read_questions("vqa-rad", source, split="image")
+    assert not shared(by_image.questions)
+    assert len(by_image.split("test")) == 536
 
 
 def test_a_table_of_questions_without_choices_is_refused(tmp_path: Path) -> None:
