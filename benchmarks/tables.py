@@ -20,7 +20,7 @@ BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 def tables() -> str:
     """Return all tables as Markdown."""
     parts = [specialists(_read("specialists")), systems(_read("systems")), arbitration()]
-    return "\n\n".join([*parts, speed(), serving(), scale(), chat()])
+    return "\n\n".join([*parts, speed(), serving(), scale(), chat(), load()])
 
 
 def _read(kind: str) -> dict[str, Any]:
@@ -282,6 +282,27 @@ def chat() -> str:
         span = f"{min(each):.1f}–{max(each):.1f}"
         head.append(f"| {what} | {found[name]['median']:.1f} | {span} | {goal} |")
     return "\n".join(head)
+
+
+def load() -> str:
+    """Return what many users at once do to the HTTP service."""
+    found = json.loads((RESULTS / "load.json").read_text())
+    memory, waits = found["resident_mib"], found["wait_seconds"]
+    rows = {
+        "answers": f"{found['n']:,}",
+        "answers that differ from the one got alone": str(found["differing"]),
+        "errors": str(found["failures"]),
+        "seconds to an answer: median, 95 % of them": f"{waits['median']:.1f}, {waits['p95']:.1f}",
+        "memory after warm-up and at the end, MiB": f"{memory['warm']:.0f}, {memory['end']:.0f}",
+    }
+    head = [
+        f"**The HTTP service** under {found['users']} users at once for {found['seconds']:.0f} s "
+        f"({', '.join(f'`{system}`' for system in found['systems'])}; broken images among them).",
+        "",
+        "| what | |",
+        "|---|---|",
+    ]
+    return "\n".join([*head, *(f"| {what} | {said} |" for what, said in rows.items())])
 
 
 def filled(text: str) -> str:

@@ -384,11 +384,13 @@ def served(
 
     name, _, password = login.partition(":")
     if login and not (name and password):
-        raise UsageError("The login is not of the form name:password. Set GSCO_LOGIN like that.")
+        raise UsageError(
+            "The login is not of the form name:password. Write it so in --auth or GSCO_LOGIN."
+        )
     if not login and host not in ("127.0.0.1", "localhost", "::1"):
         raise UsageError(
             f"Without a login the page is not served at {host!r}, where others could open it. "
-            "Set GSCO_LOGIN=name:password, or leave --host out."
+            "Set GSCO_LOGIN=name:password or give --auth, or leave --host out."
         )
     if find_spec("gradio") is None:
         raise UsageError("The page needs Gradio. Install it with `pip install gsco[app]`.")

@@ -14,12 +14,13 @@ CHAT_EXAMPLE = "Example: gsco chat -w workspace --generalist http://127.0.0.1:80
 def chat(
     workspace: Workspace = None,
     generalist: Generalist = None,
-    host: Annotated[
-        str, typer.Option(help="Beyond this machine only with GSCO_LOGIN=name:password.")
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Beyond this machine only with a login.")] = "127.0.0.1",
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="The first free one from 7860 if left out.")
     ] = None,
+    auth: Annotated[
+        str, typer.Option(help="name:password of a login; GSCO_LOGIN does not show in `ps`.")
+    ] = "",
 ) -> None:
     """Open the chat: drop an image, ask, see every piece of evidence, take the report away."""
     import signal
@@ -30,7 +31,7 @@ def chat(
         signal.signal(ending, lambda number, frame: sys.exit(0))
 
     agent = open_agent(workspace, generalist)
-    with served(agent, host=host, port=port, login=agent.settings.login) as address:
+    with served(agent, host=host, port=port, login=auth or agent.settings.login) as address:
         typer.echo(f"GSCo answers at {address}. Ctrl-C stops it.")
         with suppress(KeyboardInterrupt):
             signal.pause()
