@@ -172,10 +172,13 @@ def _wire(gr: Any, agent: "GSCo", shelf: Shelf, parts: Parts, buttons: _Buttons)
     }
 
     def send(session: Session, message: Any, task: str, system: System) -> Iterator[Any]:
-        files = tuple(Path(file) for file in message.get("files") or ())
-        asked = Question(message.get("text") or "", files, task, system)
         yield {parts.box: {"text": "", "files": []}, parts.session: session}
-        yield from _watched(parts, session, talking.converse(agent, shelf, session, asked))
+        yield from _watched(parts, session, answered(session, message, task, system))
+
+    def answered(session: Session, message: Any, task: str, system: System) -> Iterator[Moment]:
+        files = tuple(_uploaded(file) for file in message.get("files") or ())
+        asked = Question(message.get("text") or "", files, task, system)
+        yield from talking.converse(agent, shelf, session, asked)
 
     def again(session: Session) -> Iterator[Any]:
         yield from _watched(parts, session, talking.retry(agent, shelf, session))
@@ -304,7 +307,9 @@ def _report(session: Session) -> Any:
 
     talk = session.talk
     if talk is None or talk.sheet is None:
-        raise gr.Error("There is nothing to report yet. Diagnose an image first.")
+        raise gr.Error(
+            "There is nothing to report yet. Diagnose an image first.", print_exception=False
+        )
     made = write_all(talk.sheet, talk, _private())
     return gr.Files([str(path) for path in made], visible=True)
 
@@ -313,10 +318,24 @@ def _exported(session: Session) -> Any:
     import gradio as gr
 
     if session.talk is None:
-        raise gr.Error("There is no case to export yet.")
+        raise gr.Error("There is no case to export yet.", print_exception=False)
     file = _private() / f"gsco-{session.talk.task}.json"
     file.write_text(as_json(session.talk), encoding="utf-8")
     return gr.File(str(file), visible=True)
+
+
+def _uploaded(path: str) -> Path:
+    """Return the path of an upload; Gradio lets a forged request name any file of this machine.
+
+    Raises:
+        UsageError: the file was not uploaded.
+    """
+    from gradio.utils import get_upload_folder
+
+    found = Path(path).resolve()
+    if not found.is_relative_to(Path(get_upload_folder()).resolve()):
+        raise UsageError("The file was not uploaded. Upload it first, then ask about it.")
+    return found
 
 
 def _private() -> Path:
@@ -333,11 +352,14 @@ def _diagnose_with(agent: "GSCo") -> Any:  # Any: Gradio reads the types of the 
     def diagnose(image: gr.FileData, task: str, system: str = "gsco-fused") -> dict[str, Any]:
         """Diagnose one image file; returns what `gsco diagnose --json` prints."""
         if system not in SYSTEMS:
-            raise gr.Error(f"Unknown system {system!r}. Available: {', '.join(SYSTEMS)}.")
+            raise gr.Error(
+                f"Unknown system {system!r}. Available: {', '.join(SYSTEMS)}.",
+                print_exception=False,
+            )
         try:
-            return agent.diagnose(Case((Path(image["path"]),), task), system).to_dict()
+            return agent.diagnose(Case((_uploaded(image["path"]),), task), system).to_dict()
         except (GscoError, SpecialistError, RetrievalError) as error:
-            raise gr.Error(str(error)) from error
+            raise gr.Error(str(error), print_exception=False) from error
 
     return diagnose
 
