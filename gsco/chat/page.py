@@ -173,12 +173,9 @@ def _wire(gr: Any, agent: "GSCo", shelf: Shelf, parts: Parts, buttons: _Buttons)
 
     def send(session: Session, message: Any, task: str, system: System) -> Iterator[Any]:
         yield {parts.box: {"text": "", "files": []}, parts.session: session}
-        yield from _watched(parts, session, answered(session, message, task, system))
-
-    def answered(session: Session, message: Any, task: str, system: System) -> Iterator[Moment]:
-        files = tuple(_uploaded(file) for file in message.get("files") or ())
+        files = tuple(Path(file) for file in message.get("files") or ())
         asked = Question(message.get("text") or "", files, task, system)
-        yield from talking.converse(agent, shelf, session, asked)
+        yield from _watched(parts, session, talking.converse(agent, shelf, session, asked))
 
     def again(session: Session) -> Iterator[Any]:
         yield from _watched(parts, session, talking.retry(agent, shelf, session))
@@ -325,7 +322,7 @@ def _exported(session: Session) -> Any:
 
 
 def _uploaded(path: str) -> Path:
-    """Return the path of an upload; Gradio lets a forged request name any file of this machine.
+    """Return the path of an upload; of `gr.api` Gradio does not check it, as of components.
 
     Raises:
         UsageError: the file was not uploaded.
