@@ -120,3 +120,21 @@ def test_balanced_accuracy_of_several_labels_by_hand() -> None:
     # First label: both values' recalls are 1 and 2/3; second: 0 and 1.
     expected = ((1 + 2 / 3) / 2 + 0.5) / 2
     assert calibrate.balanced_accuracy(answers, targets) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("multi", [False, True])
+def test_the_area_is_that_of_scikit_learn_with_ties_too(classes: int, multi: bool) -> None:
+    generator = np.random.default_rng(classes)
+    for _ in range(20):
+        shown = np.round(generator.dirichlet(np.ones(classes), 60), 1)
+        targets = (
+            generator.integers(0, 2, (60, classes)) if multi else generator.integers(0, classes, 60)
+        )
+        truth = targets if multi else np.eye(classes)[targets]
+        if classes == 2 and not multi:
+            wanted = roc_auc_score(targets, shown[:, 1])
+        else:
+            wanted = roc_auc_score(truth, shown, average="macro")
+        assert calibrate.auc(shown, targets) == pytest.approx(wanted, abs=1e-12)
+    assert calibrate.auc(shown, np.zeros(60, dtype=np.int64)) is None
