@@ -19,7 +19,7 @@ BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 
 def tables() -> str:
     """Return all tables as Markdown."""
-    parts = [specialists(_read("specialists")), systems(_read("systems")), arbitration()]
+    parts = [specialists(_read("specialists")), systems(_read("systems")), domains(), arbitration()]
     return "\n\n".join([*parts, speed(), serving(), scale(), chat(), load()])
 
 
@@ -112,6 +112,35 @@ KINDS = {
     "misled": "right alone, their vote wrong: put wrong by their opinions",
     "against_all": "all specialists made to say one wrong label: right, of all cases",
 }
+
+
+def domains() -> str:
+    """Return what systems are worth on images of another place, with either index."""
+    found = _read("domains")
+    titles = [f"{one['move']} ({one['n']})" for one in found.values()]
+    head = [
+        "**Across domains**: learnt in one place, asked about another; balanced accuracy in % with a "
+        "95 % interval (dermoscopy: AUC of melanoma), with the index of the source and, after the "
+        "arrow, of the target's own labelled cases. Nothing else is fitted anew.",
+        "",
+        f"| system | {' | '.join(titles)} |",
+        f"|---|{'---|' * len(found)}",
+    ]
+    lines = []
+    for system in SYSTEMS:
+        cells = [_moved(one["rows"], system) for one in found.values()]
+        lines.append(f"| `{system}` | {' | '.join(cells)} |")
+    return "\n".join(head + lines)
+
+
+def _moved(rows: dict[str, list[dict[str, Any]]], system: str) -> str:
+    said = []
+    for found in rows.values():
+        one = next(row for row in found if row["system"] == system)
+        name = "balanced_accuracy" if "balanced_accuracy" in one else "auc"
+        low, high = one[f"{name}_interval"]
+        said.append(f"{one[name] * 100:.1f} ({low * 100:.0f}–{high * 100:.0f})")
+    return " → ".join(said) if len(set(said)) > 1 else said[0]
 
 
 def arbitration() -> str:
