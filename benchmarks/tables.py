@@ -120,8 +120,8 @@ def domains() -> str:
     titles = [f"{one['move']} ({one['n']})" for one in found.values()]
     head = [
         "**Across domains**: learnt in one place, asked about another; balanced accuracy in % with "
-        "a 95 % interval (dermoscopy: AUC of melanoma), with the index of the source and, after the "
-        "arrow, of the target's own labelled cases. Nothing else is fitted anew.",
+        "a 95 % interval (dermoscopy: AUC of melanoma), with the index of the source and, after "
+        "the arrow, of the target's own labelled cases. Nothing else is fitted anew.",
         "",
         f"| system | {' | '.join(titles)} |",
         f"|---|{'---|' * len(found)}",
