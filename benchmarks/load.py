@@ -1,11 +1,12 @@
 """Load: many users ask the real HTTP service at once; does each get what it gets alone?
 
-    python -m benchmarks.load [--users 20] [--seconds 300]
+    python -m benchmarks.load [--users 20] [--seconds 300] [--served]
 
 Starts `gsco api` on this machine over the starter workspace, asks every case once, alone, and then
 lets the users ask for cases in orders of their own, unreadable images among them. Writes
 `benchmarks/results/load.json`: answers that differ, errors, requests a second, waits, and the
-service's resident memory at its start, after the warm-up and at the end.
+service's resident memory at its start, after the warm-up and at the end. With `--served` the
+generalist is asked as well, gsco-tiny behind a real vLLM server, into `load-served.json`.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,6 +31,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.accuracy import write
+from gsco.generalist.tiny import FOLDER
+from gsco.serving import Server, Service
 from gsco.workspace import starter, tasks_of
 
 SEED = 0
@@ -37,6 +41,9 @@ SIDES = (64, 400)
 """Shortest and longest side of a picture in pixels."""
 SYSTEMS = ("stack", "mean", "neighbours")
 """None of them asks a generalist: its seconds would hide the service's own."""
+READING_SYSTEMS = ("gsco-fused", "gsco", "generalist")
+NEAR = 0.01
+"""Difference of a number that a server's batches may make."""
 PATIENCE = 120.0
 """Seconds that a user waits for an answer."""
 BETWEEN = 5.0
@@ -65,7 +72,7 @@ class Seen:
     """Resident MiB of the service, while the users ask."""
 
 
-def cases() -> list[Asked]:
+def cases(systems: Sequence[str]) -> list[Asked]:
     """Draw pictures of many sizes for all tasks and systems; every eighth is cut off."""
     generator, tasks = np.random.default_rng(SEED), sorted(tasks_of(starter()))
     drawn = []
@@ -79,7 +86,7 @@ def cases() -> list[Asked]:
         data = buffer.getvalue()
         drawn.append(data[: len(data) // 2] if number % 8 == 7 else data)
     return [
-        Asked(data, task, SYSTEMS[(number + place) % len(SYSTEMS)])
+        Asked(data, task, systems[(number + place) % len(systems)])
         for number, data in enumerate(drawn)
         for place, task in enumerate(tasks)
     ]
@@ -95,10 +102,28 @@ def ask(client: httpx.Client, asked: Asked) -> tuple[int, dict[str, object]]:
     }
 
 
+def alike(one: object, other: object) -> bool:
+    """Whether two answers are the same, numbers up to `NEAR`, without what is made of numbers."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        told = (one.keys() | other.keys()) - {
+            "explanation",
+            "raw",
+            "prediction_set",
+            "review_reasons",
+        }
+        return all(alike(one.get(key), other.get(key)) for key in told)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(alike, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return abs(one - other) < NEAR
+    return one == other
+
+
 @contextmanager
-def service() -> Iterator[tuple[subprocess.Popen[str], str]]:
+def service(generalist: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start the service; give its process and its URL."""
     words = [sys.executable, "-m", "gsco", "api", "--port", "0", "--per-minute", "0"]
+    words += ["--generalist", generalist] if generalist else []
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -132,17 +157,24 @@ def use(url: str, number: int, known: Sequence[tuple[Asked, object]], end: float
                 continue
             seen.seconds.append(time.perf_counter() - start)
             seen.statuses[str(found[0])] += 1
-            seen.differing += found != alone
+            seen.differing += not alike(found, alone)
     return seen
 
 
-def measure(users: int, seconds: float) -> dict[str, object]:
-    """Run the service and its users; return the figures."""
-    with service() as (process, url):
+def measure(users: int, seconds: float, generalist: str = "") -> dict[str, object]:
+    """Run the service and its users; return the figures.
+
+    Args:
+        users: who ask at once.
+        seconds: for how long.
+        generalist: URL of a server; empty to ask none.
+    """
+    systems = READING_SYSTEMS if generalist else SYSTEMS
+    with service(generalist) as (process, url):
         with httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False) as client:
             client.get("/health").raise_for_status()
             begun = resident(process)
-            known = [(asked, ask(client, asked)) for asked in cases()]
+            known = [(asked, ask(client, asked)) for asked in cases(systems)]
             warm = resident(process)
         whole, done = Seen(), Event()
 
@@ -172,7 +204,7 @@ def measure(users: int, seconds: float) -> dict[str, object]:
         "seconds": round(taken, 1),
         "seed": SEED,
         "cases": len(known),
-        "systems": list(SYSTEMS),
+        "systems": list(systems),
         "n": sum(whole.statuses.values()),
         "failures": sum(n for status, n in whole.statuses.items() if status not in expected),
         "differing": whole.differing,
@@ -200,9 +232,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--users", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--served", action="store_true", help="ask a generalist behind vLLM, too")
     given = parser.parse_args()
     command = f"python -m benchmarks.load --users {given.users} --seconds {given.seconds:g}"
-    print(write("load", command, measure(given.users, given.seconds)))
+    if not given.served:
+        print(write("load", command, measure(given.users, given.seconds)))
+        return
+    with Server(Service(FOLDER), log=Path(tempfile.gettempdir()) / "load-vllm.log") as server:
+        server.wait()
+        figures = measure(given.users, given.seconds, server.url)
+    print(write("load-served", f"{command} --served", figures))
 
 
 if __name__ == "__main__":

@@ -315,23 +315,30 @@ def chat() -> str:
 
 def load() -> str:
     """Return what many users at once do to the HTTP service."""
-    found = json.loads((RESULTS / "load.json").read_text())
-    memory, waits = found["resident_mib"], found["wait_seconds"]
-    rows = {
-        "answers": f"{found['n']:,}",
-        "answers that differ from the one got alone": str(found["differing"]),
-        "errors": str(found["failures"]),
-        "seconds to an answer: median, 95 % of them": f"{waits['median']:.1f}, {waits['p95']:.1f}",
-        "memory after warm-up and at the end, MiB": f"{memory['warm']:.0f}, {memory['end']:.0f}",
-    }
+    files = [RESULTS / "load.json", RESULTS / "load-served.json"]
+    found = [json.loads(file.read_text()) for file in files if file.is_file()]
+    titles = [", ".join(f"`{system}`" for system in one["systems"]) for one in found]
     head = [
-        f"**The HTTP service** under {found['users']} users at once for {found['seconds']:.0f} s "
-        f"({', '.join(f'`{system}`' for system in found['systems'])}; broken images among them).",
+        f"**The HTTP service** under {found[0]['users']} users at once for "
+        f"{found[0]['seconds'] / 60:.0f} minutes, broken images among theirs; systems that ask the "
+        "generalist (gsco-tiny behind vLLM on the same two cores) in a run of their own.",
         "",
-        "| what | |",
-        "|---|---|",
+        f"| what | {' | '.join(titles)} |",
+        f"|---|{'---|' * len(found)}",
     ]
-    return "\n".join([*head, *(f"| {what} | {said} |" for what, said in rows.items())])
+    told = {
+        "answers": lambda one: f"{one['n']:,}",
+        "answers that differ from the one got alone": lambda one: str(one["differing"]),
+        "errors": lambda one: str(one["failures"]),
+        "seconds to an answer: median, 95 % of them": lambda one: (
+            f"{one['wait_seconds']['median']:.1f}, {one['wait_seconds']['p95']:.1f}"
+        ),
+        "memory after warm-up and at the end, MiB": lambda one: (
+            f"{one['resident_mib']['warm']:.0f}, {one['resident_mib']['end']:.0f}"
+        ),
+    }
+    lines = [f"| {what} | {' | '.join(map(tell, found))} |" for what, tell in told.items()]
+    return "\n".join(head + lines)
 
 
 def filled(text: str) -> str:

@@ -3,5 +3,6 @@
     gsco chat --workspace w        or        python app.py
 
 `session` is what a person has said and been told, `follow` understands a follow-up question,
-`evidence` draws what a diagnosis rests on, `keepsake` puts it on paper, `page` is the page.
+`talking` is the course of a conversation, `evidence` draws what a diagnosis rests on, `viewing` how
+an image is looked at, `keepsake` puts a case on paper, `page` lays it all out, `serving` serves it.
 """

@@ -5,25 +5,18 @@
 Each browser session has a `Session` of its own; uploads lie in a private folder that is emptied.
 """
 
-import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from html import escape
 from importlib import resources
-from importlib.util import find_spec
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
-
-from PIL import Image
 
 from gsco.case import NOTICE, SYSTEMS, Case, System
 from gsco.chat import talking
-from gsco.chat.evidence import Shelf, render, style
+from gsco.chat.evidence import Shelf, render
 from gsco.chat.keepsake import as_json, write_all
 from gsco.chat.samples import Chapter, story
 from gsco.chat.session import Session, Talk
@@ -38,7 +31,6 @@ if TYPE_CHECKING:
 
     from gsco.agent import GSCo
 
-LARGEST_UPLOAD = "64mb"
 FORGOTTEN = 3600
 """Seconds after which an unused session and its files are deleted."""
 WELCOME = "Drop an image into the box below, paste one, or take a sample."
@@ -107,10 +99,11 @@ _QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"
 def _live(value: str, name: str) -> Any:
     import gradio as gr
 
-    return gr.HTML(value, js_on_load=_file("page.js"), elem_id=name, apply_default_css=False)
+    return gr.HTML(value, js_on_load=asset("page.js"), elem_id=name, apply_default_css=False)
 
 
-def _file(name: str) -> str:
+def asset(name: str) -> str:
+    """Return a style sheet or script of the page."""
     return (resources.files("gsco.chat") / name).read_text(encoding="utf-8")
 
 
@@ -359,86 +352,3 @@ def _diagnose_with(agent: "GSCo") -> Any:  # Any: Gradio reads the types of the 
             raise gr.Error(str(error), print_exception=False) from error
 
     return diagnose
-
-
-def _uploads() -> Path:
-    """Return a new private folder for uploads; those of pages that were killed are deleted."""
-    for old in Path(tempfile.gettempdir()).glob("gsco-chat-*-*"):
-        owner = old.name.split("-")[2]
-        if owner.isdecimal() and not Path(f"/proc/{owner}").exists() and Path("/proc/1").exists():
-            shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"gsco-chat-{os.getpid()}-"))
-
-
-def _warm(agent: "GSCo") -> None:
-    """Load the models while the first person is still looking for an image."""
-    blank = Image.new("RGB", (64, 64))
-    for task in agent.tasks:
-        # Whatever fails here fails again, with a sentence, where a person asks.
-        with suppress(GscoError, SpecialistError, RetrievalError):
-            agent.diagnose(Case((blank,), task))
-
-
-@contextmanager
-def served(
-    agent: "GSCo",
-    *,
-    host: str = "127.0.0.1",
-    port: int | None = None,
-    login: str = "",
-) -> Iterator[str]:
-    """Serve the page until the block ends, and tell its address; then delete all uploads.
-
-    Args:
-        agent: an opened workspace.
-        host: address to listen at; beyond this machine only with a login.
-        port: the first free one from 7860 on if None.
-        login: `name:password`, or empty for none.
-
-    Raises:
-        UsageError: a host beyond this machine without a login, a login that is none, or a port
-            that is taken.
-    """
-    from gsco.settings import process_environment
-
-    name, _, password = login.partition(":")
-    if login and not (name and password):
-        raise UsageError(
-            "The login is not of the form name:password. Write it so in --auth or GSCO_LOGIN."
-        )
-    if not login and host not in ("127.0.0.1", "localhost", "::1"):
-        raise UsageError(
-            f"Without a login the page is not served at {host!r}, where others could open it. "
-            "Set GSCO_LOGIN=name:password or give --auth, or leave --host out."
-        )
-    if find_spec("gradio") is None:
-        raise UsageError("The page needs Gradio. Install it with `pip install gsco[app]`.")
-    folder = _uploads()
-    process_environment()["GRADIO_TEMP_DIR"] = str(folder)
-    page = build(agent)
-    try:
-        _, address, _ = page.queue(max_size=64).launch(
-            server_name=host,
-            server_port=port,
-            auth=[(name, password)] if login else None,
-            share=False,
-            prevent_thread_lock=True,
-            quiet=True,
-            show_error=True,
-            run_history=False,
-            footer_links=[],
-            max_file_size=LARGEST_UPLOAD,
-            ssr_mode=False,
-            css=_file("page.css") + style(),
-            js=_file("reach.js"),
-            inbrowser=False,
-        )
-        Thread(target=_warm, args=[agent], daemon=True).start()
-        yield address
-    except OSError as error:
-        raise UsageError(
-            f"Port {port} cannot be used ({error}). Choose another `--port`."
-        ) from error
-    finally:
-        page.close(verbose=False)
-        shutil.rmtree(folder, ignore_errors=True)

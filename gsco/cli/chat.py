@@ -25,7 +25,7 @@ def chat(
     """Open the chat: drop an image, ask, see every piece of evidence, take the report away."""
     import signal
 
-    from gsco.chat.page import served
+    from gsco.chat.serving import served
 
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, lambda number, frame: sys.exit(0))

@@ -12,7 +12,7 @@ import pytest
 
 from gsco.agent import GSCo
 from gsco.case import NOTICE
-from gsco.chat.page import served
+from gsco.chat.serving import served
 from gsco.datasets.samples import packaged_samples
 from gsco.errors import UsageError
 
