@@ -74,7 +74,8 @@ def address(chat: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) 
         yield one.address
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while it runs, no test of this process can run an event loop of its own.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
