@@ -72,7 +72,7 @@ class Seen:
     """Resident MiB of the service, while the users ask."""
 
 
-def cases(systems: Sequence[str]) -> list[Asked]:
+def cases(systems: Sequence[str] = SYSTEMS) -> list[Asked]:
     """Draw pictures of many sizes for all tasks and systems; every eighth is cut off."""
     generator, tasks = np.random.default_rng(SEED), sorted(tasks_of(starter()))
     drawn = []
