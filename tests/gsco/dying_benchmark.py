@@ -3,39 +3,25 @@
 python dying_benchmark.py DATA WORKSPACE OUT ANSWERS [ADDRESS OF A RAY CLUSTER]
 """
 
-import os
-import signal
 import sys
 from pathlib import Path
 
 import conftest
 import torch
+from dying import die_after
 
 from gsco.agent import GSCo
 from gsco.datasets import read_dataset
 from gsco.evaluation import bench
 from gsco.evaluation.bench import Item, run
 from gsco.evaluation.engine import engine_named
-from gsco.evaluation.ledger import Answer, Ledger
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.settings import Settings
 
 
 def main() -> None:
     data, workspace, out, left = *map(Path, sys.argv[1:4]), int(sys.argv[4])
-    whole = Ledger.add
-
-    def dying(ledger: Ledger, answers: list[Answer]) -> None:
-        nonlocal left
-        whole(ledger, answers[:left])
-        left -= len(answers)
-        if left < 0:
-            with ledger.path.open("a") as file:
-                file.write('{"case": "hal')
-                file.flush()
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    Ledger.add = dying  # type: ignore[method-assign, assignment]
+    die_after(left)
     bench.CHUNK = 4
     torch.set_num_threads(1)
     agent = GSCo.open(workspace, generalist=ScriptedGeneralist(conftest.tell), settings=Settings())
