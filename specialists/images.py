@@ -42,15 +42,24 @@ def decode(source: Path | str | bytes | Image.Image) -> Image.Image:
     if isinstance(source, bytes):
         return _decode_bytes(source, "the given bytes")
     path = Path(source)
+    data = bytes_of(path)
+    if path.name.endswith((".nii", ".nii.gz")):
+        return _decode_nifti(path)
+    return _decode_bytes(data, repr(path.name))
+
+
+def bytes_of(path: Path) -> bytes:
+    """Return what a file holds.
+
+    Raises:
+        SpecialistError: it cannot be read.
+    """
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise SpecialistError(
             f"Cannot read image {path.name!r}: {error.strerror}. Check the path and its rights."
         ) from error
-    if path.name.endswith((".nii", ".nii.gz")):
-        return _decode_nifti(path)
-    return _decode_bytes(data, repr(path.name))
 
 
 def _decode_bytes(data: bytes, name: str) -> Image.Image:
@@ -164,22 +173,28 @@ def _decode_dicom(data: bytes, name: str) -> Image.Image:
 
 def _decode_nifti(path: Path) -> Image.Image:
     import nibabel
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
 
     name = repr(path.name)
-    try:
+    with nifti_errors(name):
         image = nibabel.load(path)
         shape = image.shape
-        if len(shape) < 2 or 0 in shape:
-            raise SpecialistError(
-                f"{name} holds no plane: its shape is {shape!r}. Export it again."
-            )
+        check_planes(shape, name)
         # Before it is read: a header can promise more than there is memory.
         if shape[0] * shape[1] > LARGEST:
             raise SpecialistError(_too_large(name, f"{shape[0]:,} x {shape[1]:,}"))
         middle = tuple(slice(None) if i < 2 else size // 2 for i, size in enumerate(shape))
         plane = np.asarray(image.dataobj[middle], dtype=np.float32)
+    return _to_rgb(_grey(np.rot90(plane), windowed=False), name)
+
+
+@contextmanager
+def nifti_errors(name: str) -> Iterator[None]:
+    """Turn what nibabel raises into our error."""
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        yield
     except (
         *(ImageFileError, HeaderDataError, OSError, ValueError, EOFError, zlib.error),
         # Voxels of several numbers, such as colours.
@@ -188,7 +203,16 @@ def _decode_nifti(path: Path) -> Image.Image:
         raise SpecialistError(
             f"{name} is damaged or not a NIfTI file ({error}). Export or copy it again."
         ) from error
-    return _to_rgb(_grey(np.rot90(plane), windowed=False), name)
+
+
+def check_planes(shape: Sequence[int], name: str) -> None:
+    """Check that a volume of that shape has a plane to look at.
+
+    Raises:
+        SpecialistError: otherwise.
+    """
+    if len(shape) < 2 or 0 in shape:
+        raise SpecialistError(f"{name} holds no plane: its shape is {shape!r}. Export it again.")
 
 
 def _grey(values: NDArray[np.float32], *, windowed: bool) -> Image.Image:

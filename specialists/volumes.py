@@ -5,7 +5,6 @@ is handed out only as far as `KEPT` goes: technical fields, never a field of the
 """
 
 import io
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from specialists.errors import SpecialistError
+from specialists.images import bytes_of, check_planes, nifti_errors
 
 Floats = NDArray[np.float32]
 MOST_VALUES = 100_000_000
@@ -82,19 +82,10 @@ def open_volume(files: Sequence[Path]) -> Volume | None:
     """
     if len(files) == 1 and files[0].name.endswith((".nii", ".nii.gz")):
         return _nifti(files[0])
-    heads = [_read(file) for file in files]
+    heads = [bytes_of(file) for file in files]
     if not all(_is_dicom(head) for head in heads):
         return None
     return _series([_parsed(head, file) for head, file in zip(heads, files, strict=True)])
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise SpecialistError(
-            f"Cannot read image {file.name!r}: {error.strerror}. Check the path and its rights."
-        ) from error
 
 
 def _is_dicom(data: bytes) -> bool:
@@ -180,19 +171,15 @@ def _spread(slices: Floats) -> tuple[float, float]:
 
 def _nifti(file: Path) -> Volume:
     import nibabel
-    from nibabel.filebasedimages import ImageFileError
 
-    try:
+    with nifti_errors(repr(file.name)):
         image: Any = nibabel.load(file)
+        check_planes(image.shape, repr(file.name))
         _bounded(image.shape[:3])
         # Of further dimensions (time, say) the middle, as for a single image.
         rest = tuple(size // 2 for size in image.shape[3:])
         values = np.asarray(image.dataobj[(..., *rest)], dtype=np.float32)
         zooms = [f"{zoom:.2f}" for zoom in image.header.get_zooms()[:3]]
-    except (ImageFileError, OSError, ValueError, EOFError, zlib.error) as error:
-        raise SpecialistError(
-            f"{file.name!r} is damaged or not a NIfTI file ({error}). Export or copy it again."
-        ) from error
     values = np.nan_to_num(values.reshape(*values.shape[:2], -1))
     # The last axis counts slices; a slice is turned so that its second axis points up.
     slices = np.ascontiguousarray(np.rot90(values).transpose(2, 0, 1))

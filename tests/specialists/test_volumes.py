@@ -86,3 +86,13 @@ def test_what_cannot_be_one_volume_is_refused_with_a_reason(tmp_path: Path) -> N
         open_volume([tmp_path / "bad.nii"])
     with pytest.raises(SpecialistError, match="Check the path"):
         open_volume([tmp_path / "none.dcm"])
+
+
+def test_a_nifti_file_of_colours_gets_a_sentence(tmp_path: Path) -> None:
+    import nibabel
+
+    colour = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+    path = tmp_path / "colours.nii"
+    nibabel.Nifti1Image(np.zeros((8, 8, 3), dtype=colour), np.eye(4)).to_filename(path)
+    with pytest.raises(SpecialistError, match="not a NIfTI file"):
+        open_volume([path])
