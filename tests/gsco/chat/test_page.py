@@ -1,5 +1,6 @@
 """The page in a real browser: what a person does, and what they see."""
 
+import base64
 import io
 import json
 import re
@@ -125,6 +126,60 @@ def test_an_uploaded_image_gets_a_proposed_task_and_follow_ups_keep_the_case(
     visit.page.wait_for_timeout(500)
     visit.sees("Send the earlier image together with the question")
     assert visit.page.locator("#evidence .answer").inner_text() == "no tumour"
+
+
+PASTE = """async (text) => {
+  const image = await (await fetch(`data:image/png;base64,${text}`)).blob();
+  await navigator.clipboard.write([new ClipboardItem({ "image/png": image })]);
+}"""
+DROP = """text => {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const held = new DataTransfer();
+  held.items.add(new File([bytes], "dropped.png", { type: "image/png" }));
+  return held;
+}"""
+
+
+@pytest.mark.parametrize("how", ["paste", "drop"])
+def test_an_image_is_pasted_or_dropped(visit: Visit, images: Path, how: str) -> None:
+    text = base64.b64encode((images / "retina.png").read_bytes()).decode()
+    box = visit.page.get_by_placeholder(BOX)
+    if how == "paste":
+        visit.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        visit.page.evaluate(PASTE, text)
+        box.press("Control+v")
+    else:
+        box.dispatch_event("drop", {"dataTransfer": visit.page.evaluate_handle(DROP, text)})
+    visit.page.locator(".thumbnail-item").first.wait_for()
+    box.press("Enter")
+    visit.sees("Proposed task: Kind of examination")
+
+
+def test_two_images_are_one_case(visit: Visit, images: Path) -> None:
+    visit.send("", images / "brain-mri.png", images / "chest-ct.png")
+    visit.page.get_by_text(DONE).first.wait_for(timeout=LONG)
+    visit.tab("Image")
+    facts = visit.page.locator("#viewer").inner_text()
+    assert len(re.findall(r"\d+ x \d+", facts)) == 2
+
+
+def test_all_is_done_without_a_mouse(visit: Visit) -> None:
+    page = visit.page
+    focused = "document.activeElement.innerText || document.activeElement.ariaLabel"
+
+    def tab_to(text: str) -> None:
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if str(page.evaluate(focused)).strip().startswith(text):
+                return
+        pytest.fail(f"{text} is not reached with Tab")
+
+    tab_to("Agreement")
+    page.keyboard.press("Enter")
+    page.get_by_text(DONE).first.wait_for(timeout=LONG)
+    tab_to("Image")
+    page.keyboard.press("Enter")
+    page.locator("#viewer .frame img").wait_for()
 
 
 def test_a_volume_is_looked_through_and_asked_about_slice_by_slice(visit: Visit) -> None:

@@ -4,23 +4,22 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from drawn import TASK
 from PIL import Image, ImageDraw
+from real_servers import real_servers
 
 from gsco import Case, GSCo
 from gsco.datasets import read_dataset
 from gsco.doctor import examine
-from gsco.errors import GeneralistError
 from gsco.generalist.embedded import EmbeddedGeneralist
 from gsco.generalist.lora import Plan, tune
 from gsco.generalist.served import connect
 from gsco.generalist.tiny import FOLDER
 from gsco.prompts import Prompt, build_prompt
-from gsco.serving import Server, Service, free_port, installed_build
+from gsco.serving import Server, Service, free_port
 from gsco.settings import Settings
 from gsco.task import task_named
 from retrieval import Neighbour
@@ -34,18 +33,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Server]]:
     """Start two servers side by side."""
-    try:
-        installed_build()
-    except GeneralistError as error:
-        pytest.skip(str(error))
-    folder = tmp_path_factory.mktemp("vllm")
-    with ExitStack() as stack:
-        started = [
-            stack.enter_context(Server(Service(FOLDER, free_port()), log=folder / f"{number}.log"))
-            for number in range(2)
-        ]
-        for server in started:
-            server.wait(600)
+    with real_servers(2, tmp_path_factory.mktemp("vllm")) as started:
         yield started
 
 
