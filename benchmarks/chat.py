@@ -76,6 +76,7 @@ def picture(browser: Any, address: str, name: str, width: int, height: int) -> N
     page.goto(f"{address}?__theme={'dark' if 'dark' in name else 'light'}")
     page.get_by_role("button", name="Agreement").click()
     page.get_by_text(ALL).first.wait_for(timeout=LONG)
+    page.locator("#evidence").evaluate("element => element.scrollIntoView()")
     page.wait_for_timeout(500)
     page.screenshot(path=DOCS / f"{name}.png", full_page="phone" not in name)
     page.close()
