@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from gsco.agent import GSCo
 from gsco.case import NOTICE
@@ -290,6 +292,36 @@ def test_a_bad_file_gets_a_sentence(
     )
     assert "Traceback" not in visit.page.locator("body").inner_text()
     assert visit.page.locator("img[src='x']").count() == 0
+
+
+def saved(image: Image.Image, kind: str, **how: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **how)
+    return file.getvalue()
+
+
+def test_images_that_cannot_be_trusted_are_refused_and_the_case_goes_on(
+    visit: Visit, images: Path, tmp_path: Path
+) -> None:
+    grey = Image.new("L", (64, 64), 90)
+    frames = [Image.new("L", (64, 64), shade) for shade in (10, 200)]
+    deep = Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64) * 16)
+    bad = {
+        "moving.gif": (saved(frames[0], "GIF", save_all=True, append_images=frames), "frames"),
+        "print.jpg": (saved(grey.convert("CMYK"), "JPEG"), "is in CMYK"),
+        "deep.png": (saved(deep, "PNG"), "more than 8 bits a channel"),
+        "huge.png": (saved(Image.new("1", (20_000, 20_000)), "PNG"), "are read"),
+        "dot.png": (saved(Image.new("L", (1, 1)), "PNG"), "nothing can be seen in it"),
+        "clear.png": (saved(Image.new("RGBA", (64, 64)), "PNG"), "partly transparent"),
+    }
+    visit.sample("Agreement")
+    for name, (content, said) in bad.items():
+        (tmp_path / name).write_bytes(content)
+        visit.send("", tmp_path / name)
+        visit.sees(said)
+    assert "Traceback" not in visit.page.locator("body").inner_text()
+    visit.send("why?")
+    visit.sees("no tumour gets")
 
 
 def test_script_in_a_question_is_shown_as_text(visit: Visit, images: Path) -> None:

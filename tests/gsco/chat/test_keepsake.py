@@ -1,0 +1,58 @@
+"""What is taken away of a case: foreign text stands in it as text, pixels only in pictures."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from gsco.case import Diagnosis
+from gsco.chat.evidence import Sheet, render
+from gsco.chat.keepsake import as_html, as_json, as_pdf
+from gsco.chat.session import Exam, Talk
+from retrieval import Neighbour
+from specialists import Opinion
+
+TAG = "<script>alert(1)</script>"
+LABELS = (f"<b>{TAG}", "benign")
+MADE = Diagnosis(
+    case="a",
+    task="t",
+    system="stack",
+    answer=LABELS[0],
+    probabilities=dict(zip(LABELS, (0.8, 0.2), strict=True)),
+    prediction_set=(LABELS[0],),
+    coverage=0.9,
+    review=True,
+    review_reasons=(f"Because of {TAG}.",),
+    opinions=(Opinion(f"net {TAG}", LABELS, (0.7, 0.3)),),
+    neighbours=(Neighbour("1", (LABELS[0],), 0.81, source=f'x" onload="{TAG}'),),
+    explanation=f"It is {TAG}.",
+)
+
+
+@pytest.fixture
+def talk() -> Talk:
+    one = Talk(Exam((Image.new("RGB", (64, 64)),), facts={"Pixels": TAG}), "t", "stack")
+    one.say("user", f"What is {TAG}?")
+    one.diagnosis = MADE
+    return one
+
+
+@pytest.fixture
+def sheet(talk: Talk) -> Sheet:
+    return Sheet(MADE, f"Title {TAG}", talk.exam.pictures[0])
+
+
+def test_markup_in_any_text_is_shown_and_never_run(talk: Talk, sheet: Sheet) -> None:
+    for page in (render(sheet), as_html(sheet, talk)):
+        assert "<script" not in page
+        assert ' onload="' not in page
+        assert page.count("&lt;script&gt;alert(1)") >= 6
+
+
+def test_the_paper_and_the_data_hold_the_words_as_they_are(talk: Talk, sheet: Sheet) -> None:
+    assert as_pdf(sheet, talk).startswith(b"%PDF")
+    told = json.loads(as_json(talk))
+    assert told["diagnosis"]["answer"] == LABELS[0]
+    assert told["messages"] == [{"role": "user", "content": f"What is {TAG}?"}]
+    assert "base64" not in as_json(talk)
