@@ -20,10 +20,13 @@ from gsco.case import Case
 from gsco.chat.evidence import style
 from gsco.chat.page import asset, build
 from gsco.errors import GscoError, UsageError
+from gsco.loopback import LOOPBACK, is_loopback
 from retrieval import RetrievalError
 from specialists import SpecialistError
 
 if TYPE_CHECKING:
+    from starlette.middleware import Middleware
+
     from gsco.agent import GSCo
 
 LARGEST_UPLOAD = "64mb"
@@ -36,6 +39,15 @@ def _uploads() -> Path:
         if owner.isdecimal() and not Path(f"/proc/{owner}").exists() and Path("/proc/1").exists():
             shutil.rmtree(old, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=f"gsco-chat-{os.getpid()}-"))
+
+
+def _only_for(host: str) -> "Middleware":
+    """Refuse requests under foreign names: a web page may let its own name mean this machine."""
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    # Of an address in brackets Starlette keeps what stands before the first colon.
+    return Middleware(TrustedHostMiddleware, allowed_hosts=[host, *LOOPBACK, "["])
 
 
 def _warm(agent: "GSCo") -> None:
@@ -74,7 +86,7 @@ def served(
         raise UsageError(
             "The login is not of the form name:password. Write it so in --auth or GSCO_LOGIN."
         )
-    if not login and host not in ("127.0.0.1", "localhost", "::1"):
+    if not login and not is_loopback(host):
         raise UsageError(
             f"Without a login the page is not served at {host!r}, where others could open it. "
             "Set GSCO_LOGIN=name:password or give --auth, or leave --host out."
@@ -100,6 +112,7 @@ def served(
             css=asset("page.css") + style(),
             js=asset("reach.js"),
             inbrowser=False,
+            app_kwargs={"middleware": [] if login else [_only_for(host)]},
         )
         Thread(target=_warm, args=[agent], daemon=True).start()
         yield address

@@ -10,6 +10,7 @@ import typer
 from gsco.case import NOTICE
 from gsco.cli.options import Generalist, Workspace, open_agent
 from gsco.errors import UsageError
+from gsco.loopback import LOOPBACK
 
 MCP_EXAMPLE = "Example: gsco mcp --workspace w --allow ~/images"
 API_EXAMPLE = "Example: gsco api --workspace w --port 8765"
@@ -35,7 +36,7 @@ def api(
     from gsco.agent import GSCo
     from gsco.service.gate import Rules
     from gsco.service.limits import Limits
-    from gsco.service.listening import LOOPBACK, listen
+    from gsco.service.listening import listen
     from gsco.settings import load_settings
 
     settings = load_settings(generalist=generalist, token=token)

@@ -29,6 +29,7 @@ from gsco.generalist.choice import Step, spread
 from gsco.generalist.messages import messages
 from gsco.generalist.pool import AT_ONCE, Endpoint, Pool
 from gsco.generalist.reading import Score, combine, expand, unread
+from gsco.loopback import is_loopback
 from gsco.prompts import Form, Prompt
 
 IMPOSSIBLE = "zq7"
@@ -401,7 +402,7 @@ def image_part(url: str) -> dict[str, object]:
 
 def is_local(url: str) -> bool:
     """Whether a server is on this machine; images for it must not pass through a proxy."""
-    return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+    return is_loopback(urlsplit(url).hostname or "")
 
 
 def urls_of(prompt: Prompt) -> dict[int, str]:

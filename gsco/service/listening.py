@@ -3,17 +3,16 @@
 import socket
 import warnings
 from collections.abc import Callable
-from ipaddress import ip_address
 from typing import Any
 
 import uvicorn
 
 from gsco.agent import GSCo
 from gsco.errors import UsageError
+from gsco.loopback import is_loopback
 from gsco.service.api import application
 from gsco.service.gate import Rules
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 STOP_SECONDS = 30
 """How long requests under way may take after the signal to stop."""
 # Any: the standard library's own type of such a configuration.
@@ -29,14 +28,6 @@ LOGS: dict[str, Any] = {
         **{name: {"level": "CRITICAL"} for name in ("pydicom", "nibabel", "PIL")},
     },
 }
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens at `host`."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def check_token(host: str, token: str) -> None:

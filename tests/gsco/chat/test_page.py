@@ -388,6 +388,15 @@ def test_a_file_of_this_machine_that_was_not_uploaded_is_not_read(address: str) 
     assert "fundus photograph" not in told
 
 
+def test_a_foreign_name_for_this_machine_is_refused(address: str) -> None:
+    import httpx
+
+    assert httpx.get(address, timeout=60).status_code == 200
+    answer = httpx.get(address, headers={"Host": "evil.example:7860"}, timeout=60)
+    assert answer.status_code == 400
+    assert "GSCo" not in answer.text
+
+
 def test_a_page_beyond_this_machine_needs_a_login(starter: GSCo) -> None:
     with (
         pytest.raises(UsageError, match="GSCO_LOGIN=name:password"),

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from command import run
 
-from gsco.service.listening import is_loopback
+from gsco.loopback import is_loopback
 
 Printed = pytest.CaptureFixture[str]
 
