@@ -182,11 +182,19 @@ def construct(
 
 
 @app.command(
-    epilog="Example: gsco evaluate --task pneumonia-cxr --data pneumoniamnist --system all"
+    epilog="Examples: gsco evaluate --task pneumonia-cxr --data pneumoniamnist --system all; "
+    "gsco evaluate --task all --data ~/sets --generalist http://127.0.0.1:8000/v1"
 )
 def evaluate(
-    task: Annotated[str, typer.Option("--task", "-t")],
-    data: Data,
+    task: Annotated[str, typer.Option("--task", "-t", help="One, or all of the workspace.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data",
+            "-d",
+            help="The task's data set; for all tasks the folder that holds the sets' folders.",
+        ),
+    ],
     workspace: Workspace = None,
     system: Annotated[str, typer.Option(help="all, or names parted by commas.")] = "all",
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
@@ -202,6 +210,7 @@ def evaluate(
     """Compare systems on the same labelled cases, with 95 % intervals."""
     from gsco import show
     from gsco.datasets.record import SPLITS, Split
+    from gsco.evaluation.bench import local_items
     from gsco.evaluation.evaluate import evaluate as run
 
     names = systems_named(system)
@@ -209,26 +218,42 @@ def evaluate(
         raise UsageError(unknown("split", split, SPLITS, "gsco evaluate --help"))
     part: Split = split
     agent = open_agent(workspace, generalist)
-    dataset = read_data(
-        task, data, agent.workspace, None, label_column, split_column, allow_overlap
-    )
-    with show.progress() as told:
-        found = run(
-            agent,
-            dataset,
-            task,
-            names,
-            split=part,
-            limit=limit,
-            allow_overlap=allow_overlap,
-            style=style_named(style),
-            seed=seed,
-            progress=told,
-        )
-    if as_json:
-        print_json([asdict(row) for row in found])
+    if task == "all":
+        items, left = local_items(agent, data)
+        for name, why in left.items():
+            typer.echo(f"{name} is left out: {why}.", err=True)
+        if not items:
+            raise UsageError(
+                f"{data.name!r} holds the data of no task of the workspace. Give the folder in "
+                "which the sets' folders are."
+            )
+        datasets = {item.task: item.dataset for item in items}
     else:
-        show.rows(found)
+        dataset = read_data(
+            task, data, agent.workspace, None, label_column, split_column, allow_overlap
+        )
+        datasets = {task: dataset}
+    with show.progress() as told:
+        found = {
+            name: run(
+                agent,
+                dataset,
+                name,
+                names,
+                split=part,
+                limit=limit,
+                allow_overlap=allow_overlap,
+                style=style_named(style),
+                seed=seed,
+                progress=told,
+            )
+            for name, dataset in datasets.items()
+        }
+    if as_json:
+        print_json([asdict(row) for rows in found.values() for row in rows])
+    else:
+        for rows in found.values():
+            show.rows(rows)
 
 
 @app.command(epilog="Example: gsco tasks --workspace w")

@@ -193,6 +193,13 @@ def test_an_evaluation_is_a_list_of_rows(
         assert {"accuracy", "auc", "ece", "failures", "balanced_accuracy_interval"} <= set(row)
     assert run(monkeypatch, *words, "--limit", 10) == 0
     assert "neighbours" in capsys.readouterr().out
+    words = ("evaluate", "-t", "all", "-w", workspace, "--system", chosen, "--limit", 10)
+    assert run(monkeypatch, *words, "-d", data.parent, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == rows
+    assert run(monkeypatch, *words, "-d", workspace) == 2
+    told = capsys.readouterr().err
+    assert "spots is left out" in told
+    assert "holds the data of no task" in told
 
 
 def test_a_benchmark_is_run_verified_compared_and_reported(
