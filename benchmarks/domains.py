@@ -6,7 +6,8 @@ Each move is asked twice: with the index of the source, and with an index of the
 labelled cases, of which none is asked about. Nothing else is fitted anew. Writes
 `benchmarks/results/domains-NAME.json` with n, seed, versions and intervals. Dermoscopy's second
 source tells melanoma from the rest only, so there the probability of melanoma is measured (AUC),
-and no index of the target can be made.
+and no index of the target can be made. BreastMNIST's images are BUSI's at 28 pixels: they are
+paired by their looks, and what learnt the small ones is asked about the native size of test images.
 """
 
 import argparse
@@ -19,17 +20,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from benchmarks.accuracy import show, write
 from gsco.agent import GSCo, open_generalist
 from gsco.case import SYSTEMS, Case
 from gsco.construct import Plan, construct
-from gsco.datasets import Dataset, Split, read_dataset
+from gsco.datasets import Dataset, Record, Split, read_dataset
 from gsco.evaluation.evaluate import evaluate
 from gsco.evaluation.metrics import interval, resamples
 from gsco.generalist import Generalist
 from gsco.indexing import rebuild
 from gsco.task import task_named
+from gsco.workflow import READING_SYSTEMS
 from gsco.workspace import TaskFolder, starter
 from specialists.calibrate import auc
 
@@ -50,7 +54,13 @@ MOVES: Mapping[str, Move] = {
     "white-cells-1-2": Move("white-cells", "wbc_seg", "stain dataset1 to dataset2"),
     "white-cells-2-1": Move("white-cells", "wbc_seg", "stain dataset2 to dataset1"),
     "dermoscopy": Move("dermoscopy", "dermoscopy_ham10000", "HAM10000 to its external part"),
+    "native-size": Move("breast-ultrasound", "busi_breast_us", "BreastMNIST to its native size"),
 }
+SMALL = "breastmnist"
+"""Where the small images of the move to native size are."""
+SIDE = 28
+TWINS = 0.99
+"""Correlation from which a native image, made small, is that of the small set."""
 
 
 def column(folder: Path, name: str) -> dict[str, str]:
@@ -89,6 +99,71 @@ def source_and_target(root: Path, name: str) -> tuple[Dataset | None, Dataset]:
         if stain[r.id] == there
     }
     return parted(dataset, learnt), parted(dataset, asked)
+
+
+def twins(small: Dataset, native: Dataset) -> dict[str, Record]:
+    """Return id of a native image to the record of the small set that was made from it.
+
+    A small image is the middle square of a native one. Those without a twin are left out, and those
+    that look like small images of several splits: the set holds copies.
+    """
+    known = np.stack([_outline(record.open()) for record in small.records])
+    found = {}
+    for record in native.records:
+        alike = known @ _outline(record.open())
+        splits = {small.records[i].split for i in np.flatnonzero(alike > TWINS)}
+        if len(splits) == 1:
+            found[record.id] = small.records[int(alike.argmax())]
+    return found
+
+
+def _outline(image: Image.Image) -> NDArray[np.float64]:
+    """Return an image's middle square as a (784,) vector of mean 0 and length 1."""
+    square = ImageOps.fit(image.convert("L"), (SIDE, SIDE), Image.Resampling.BICUBIC)
+    pixels = np.asarray(square, dtype=np.float64).ravel()
+    pixels = pixels - pixels.mean()
+    return pixels / max(float(np.linalg.norm(pixels)), 1e-9)
+
+
+def measured_size(root: Path, work: Path) -> None:
+    """Ask what learnt small images about test images at native size, with either index.
+
+    gsco-tiny learnt from native images of the same source, so it is not asked. The same test cases
+    at 28 pixels stand beside.
+    """
+    move = MOVES["native-size"]
+    task = task_named(move.task)
+    small, native = read_dataset(root / SMALL, task), read_dataset(root / move.folder, task)
+    pairs = twins(small, native)
+    parts = {name: one.split for name, one in pairs.items() if one.split != "val"}
+    target = parted(native, parts)
+    tested = {one.id for one in pairs.values() if one.split == "test"}
+    kept = {r.id: r.split for r in small.records if r.split != "test" or r.id in tested}
+    first, second = work / "native-size-source", work / "native-size-target"
+    source = parted(small, kept)
+    construct(source, first, move.task, Plan(seed=0), progress=show)
+    shutil.rmtree(second, ignore_errors=True)
+    shutil.copytree(first, second)
+    indexed = rebuild(TaskFolder(second, move.task), target, "independent", show)
+    systems = [system for system in SYSTEMS if system not in READING_SYSTEMS]
+    asked = {"small": (first, source), "source": (first, target), "target": (second, target)}
+    rows = {}
+    for which, (folder, dataset) in asked.items():
+        found = evaluate(GSCo.open(folder), dataset, move.task, systems, progress=show)
+        rows[which] = [asdict(row) for row in found]
+        print("native-size", which, {r.system: round(r.balanced_accuracy, 3) for r in found})
+    facts = {
+        "move": move.says,
+        "task": move.task,
+        "generalist": "not asked: it learnt from the same source",
+        "n": len(target.split("test")),
+        "left_out": len(native.records) - len(pairs),
+        "indexed_of_target": indexed.count,
+        "failures": sum(row["failures"] for found in rows.values() for row in found),
+        "seed": 0,
+        "small": rows.pop("small"),
+    }
+    write("domains-native-size", f"{COMMAND} native-size", {**facts, "rows": rows})
 
 
 def measured_move(root: Path, work: Path, name: str, generalist: Generalist) -> None:
@@ -183,6 +258,8 @@ def main() -> None:
     for name in given.move or MOVES:
         if name == "dermoscopy":
             measured_melanoma(given.data, given.work, generalist)
+        elif name == "native-size":
+            measured_size(given.data, given.work)
         else:
             measured_move(given.data, given.work, name, generalist)
 

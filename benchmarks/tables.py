@@ -136,7 +136,9 @@ def domains() -> str:
 def _moved(rows: dict[str, list[dict[str, Any]]], system: str) -> str:
     said = []
     for found in rows.values():
-        one = next(row for row in found if row["system"] == system)
+        one = next((row for row in found if row["system"] == system), None)
+        if one is None:
+            return "–"
         name = "balanced_accuracy" if "balanced_accuracy" in one else "auc"
         low, high = one[f"{name}_interval"]
         said.append(f"{one[name] * 100:.1f} ({low * 100:.0f}–{high * 100:.0f})")
