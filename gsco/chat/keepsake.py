@@ -62,11 +62,7 @@ def as_pdf(sheet: Sheet, talk: Talk) -> bytes:
     for reason in made.review_reasons:
         _line(paper, f"A person must look: {reason}", bold=True)
     _specialists(paper, sheet)
-    if made.neighbours:
-        _line(paper, "Similar labelled cases", 12, bold=True)
-    for one in made.neighbours:
-        source = f", {one.source}" if one.source else ""
-        _line(paper, f"{', '.join(one.labels)}: similarity {one.similarity:.2f}{source}")
+    _neighbours(paper, sheet)
     _line(paper, "What was said", 12, bold=True)
     for message in talk.messages:
         _line(paper, f"{'You' if message['role'] == 'user' else 'GSCo'}: {message['content']}")
@@ -111,6 +107,27 @@ def _specialists(paper: "FPDF", sheet: Sheet) -> None:
             both = Image.alpha_composite(sheet.picture.convert("RGBA"), _paler(look))
             paper.image(_jpeg(both.convert("RGB")), w=42)
             paper.ln(2)
+
+
+def _neighbours(paper: "FPDF", sheet: Sheet) -> None:
+    """Write the similar cases, then those of which there is an image in rows of five."""
+    if sheet.made.neighbours:
+        _line(paper, "Similar labelled cases", 12, bold=True)
+    for place, one in enumerate(sheet.made.neighbours, 1):
+        source = f", {one.source}" if one.source else ""
+        said = ", ".join(one.labels) or "no label"
+        _line(paper, f"{place}. {said}: similarity {one.similarity:.2f}{source}", 9)
+    shown = [(p, one) for p, one in enumerate(sheet.made.neighbours, 1) if one.id in sheet.shown]
+    for row in range(0, len(shown), 5):
+        if paper.will_page_break(40):
+            paper.add_page()
+        left, top = paper.l_margin, paper.get_y()
+        for column, (place, one) in enumerate(shown[row : row + 5]):
+            x = left + 37 * column
+            paper.image(_jpeg(sheet.shown[one.id]), x, top, 34, 34, keep_aspect_ratio=True)
+            paper.set_xy(x, top + 34)
+            paper.cell(34, 5, f"{place}", align="C")
+        paper.set_xy(left, top + 41)
 
 
 def _paler(look: Image.Image) -> Image.Image:

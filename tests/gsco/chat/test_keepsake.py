@@ -1,6 +1,8 @@
 """What is taken away of a case: foreign text stands in it as text, pixels only in pictures."""
 
+import io
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -48,6 +50,19 @@ def test_markup_in_any_text_is_shown_and_never_run(talk: Talk, sheet: Sheet) -> 
         assert "<script" not in page
         assert ' onload="' not in page
         assert page.count("&lt;script&gt;alert(1)") >= 6
+
+
+def test_the_paper_shows_every_neighbour_whose_image_is_there(talk: Talk, sheet: Sheet) -> None:
+    from pypdf import PdfReader
+
+    some = [Neighbour(str(n), ("benign",), 0.9 - n / 100) for n in range(12)]
+    pictures = {str(n): Image.new("RGB", (40, 20 + n), (n, n, n)) for n in range(11)}
+    made = replace(MADE, neighbours=tuple(some))
+    pages = PdfReader(io.BytesIO(as_pdf(replace(sheet, made=made, shown=pictures), talk))).pages
+    sizes = {image.image.size for page in pages for image in page.images if image.image}
+    assert {(40, 20 + n) for n in range(11)} <= sizes
+    text = " ".join(page.extract_text() for page in pages)
+    assert "12. benign: similarity 0.79" in text
 
 
 def test_the_paper_and_the_data_hold_the_words_as_they_are(talk: Talk, sheet: Sheet) -> None:
