@@ -1,17 +1,19 @@
 """Every system on every set at hand, through the benchmark that users run, over three seeds.
 
-    python -m benchmarks.suite --data DIR --work W [--seed N ...]
+    python -m benchmarks.suite --data DIR --work W [--seed N ... | --served]
 
 A workspace for each seed: the first holds the starter tasks as they ship, the others train them
 anew; those whose weights may not ship are constructed in all. Asks what `gsco bench run` asks.
 Killed, it goes on; one seed at a time can be made in processes side by side. Writes
 `benchmarks/results/suite-local.json` when all seeds are there, and the first seed's report as
 `suite-local.md`; `gsco bench verify W/run-N` computes its figures again from the stored answers.
+With `--served` a real vLLM server asks gsco-tiny in its stead, of the first seed's workspace, into
+`suite-served.json`: the same figures, and how each differs from the one got in process.
 """
 
 import argparse
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +26,19 @@ from gsco.agent import GSCo, open_generalist
 from gsco.case import SYSTEMS
 from gsco.construct import Plan, construct
 from gsco.evaluation.bench import Scope, local_items, run
-from gsco.evaluation.metrics import interval, resamples
+from gsco.evaluation.metrics import resamples
 from gsco.evaluation.page import write as write_report
-from gsco.evaluation.stored import BASELINE, RESAMPLED, Stored, results, sets_of
+from gsco.evaluation.stored import BASELINE, RESAMPLED, Stored, compare, results, sets_of
 from gsco.generalist import Generalist
+from gsco.generalist.served import connect
+from gsco.generalist.tiny import FOLDER
+from gsco.serving import Server, Service
 from gsco.workspace import starter
-from specialists.calibrate import balanced_accuracy
 
+COMMAND = "python -m benchmarks.suite --data $GSCO_DATA --work W"
 SEEDS = (0, 1, 2)
 OWN = ("white-cells", "breast-ultrasound-3", "dermoscopy")
 """Their weights may not ship, so every seed constructs them."""
-Rows = NDArray[np.int64]
 
 
 def constructed(root: Path, work: Path, seed: int, generalist: Generalist) -> Path:
@@ -51,18 +55,57 @@ def constructed(root: Path, work: Path, seed: int, generalist: Generalist) -> Pa
     return workspace
 
 
-def asked(root: Path, work: Path, seed: int, generalist: Generalist) -> dict[str, str]:
-    """Ask all systems of a seed's workspace; return the sets that cannot be asked, with why.
+def asked(root: Path, workspace: Path, out: Path, generalist: Generalist) -> dict[str, str]:
+    """Ask all systems of a workspace; return the sets that cannot be asked, with why.
 
     Raises:
         SystemExit: the folder of the run holds shards of another.
     """
-    agent = GSCo.open(constructed(root, work, seed, generalist), generalist=generalist)
+    agent = GSCo.open(workspace, generalist=generalist)
     items, left = local_items(agent, root)
-    out = work / f"run-{seed}"
     if run(agent, items, list(SYSTEMS), out, Scope(), show) is None:
         raise SystemExit(f"{out} holds shards of another run. Choose another --work.")
     return left
+
+
+def served(root: Path, work: Path) -> None:
+    """Ask the first seed's workspace through a server; keep figures and differences."""
+    # Fitted in process: what is asked below differs in where gsco-tiny runs, and in nothing else.
+    workspace = constructed(root, work, SEEDS[0], open_generalist())
+    out, before = work / "run-served", work / f"run-{SEEDS[0]}"
+    with Server(Service(FOLDER), log=work / "vllm.log") as server:
+        server.wait()
+        with connect([server.url]) as generalist:
+            asked(root, workspace, out, generalist)
+    rows = results(out) or []
+    facts = {
+        "generalist": "gsco-tiny behind vLLM",
+        "n": sum(len(stored.cases) for stored in sets_of(out)),
+        "failures": sum(row["failures"] for row in rows),
+        "seed": SEEDS[0],
+        "against": "the same in process",
+        "agree": agreement(sets_of(out), sets_of(before)),
+        "compared": compare(out, before),
+    }
+    write("suite-served", f"{COMMAND} --served", {**facts, "rows": rows})
+
+
+def agreement(ours: Sequence[Stored], theirs: Sequence[Stored]) -> dict[str, dict[str, float]]:
+    """Return, for each system, the share of like answers and the largest probability's difference.
+
+    Over all sets; a case without an answer on either side is unlike.
+    """
+    said = {}
+    for system in SYSTEMS:
+        pairs = [
+            (one.answers(system), other.answers(system))
+            for one, other in zip(ours, theirs, strict=True)
+        ]
+        whole = [(one, other) for one, other in pairs if one is not None and other is not None]
+        same = np.concatenate([one.chosen == other.chosen for one, other in whole])
+        far = [np.nanmax(np.abs(one.probabilities - o.probabilities)) for one, o in whole]
+        said[system] = {"same_answer": float(same.mean()), "largest": float(max(far))}
+    return said
 
 
 def averaged(runs: Sequence[Sequence[Stored]]) -> list[dict[str, Any]]:
@@ -71,72 +114,55 @@ def averaged(runs: Sequence[Sequence[Stored]]) -> list[dict[str, Any]]:
     The intervals are of the mean over seeds; each draw resamples the patients of every set, and
     takes the same cases of all seeds and systems.
     """
-    by_set = list(zip(*runs, strict=True))
+    found = [_over_seeds(sets) for sets in zip(*runs, strict=True)]
+    names = [sets[0].about["name"] for sets in zip(*runs, strict=True)]
     rows = []
-    drawn: dict[tuple[str, str], list[list[float]]] = {}
-    for sets in by_set:
-        first = sets[0]
-        draws = list(resamples(first.groups, RESAMPLED, first.about["seed"]))
-        means = {system: _mean(sets, system) for system in SYSTEMS}
-        base = means[BASELINE]
-        whole = np.arange(len(first.targets))
-        for system, mean in means.items():
-            gain = _difference(mean, base)
-            rows.append(
-                {
-                    "set": first.about["name"],
-                    "system": system,
-                    "n": len(whole),
-                    "each": [_mean([one], system)(whole) for one in sets],
-                    "balanced_accuracy": mean(whole),
-                    "interval": interval(mean, draws),
-                    "gain": gain(whole),
-                    "gain_interval": interval(gain, draws),
-                }
-            )
-            for kind, measure in (("balanced_accuracy", mean), ("gain", gain)):
-                drawn.setdefault((system, kind), []).append([measure(some) for some in draws])
-    return rows + [_over_sets(system, rows, drawn) for system in SYSTEMS]
+    for name, (n, each) in zip(names, found, strict=True):
+        rows += [_row(name, system, n, each[system], each[BASELINE]) for system in SYSTEMS]
+    every = {system: np.mean([each[system] for _, each in found], axis=0) for system in SYSTEMS}
+    n = sum(n for n, _ in found)
+    return rows + [_row("mean", system, n, every[system], every[BASELINE]) for system in SYSTEMS]
 
 
-def _mean(sets: Sequence[Stored], system: str) -> Callable[[Rows], float]:
-    """Return how to measure the mean over seeds on some rows.
+def _over_seeds(sets: Sequence[Stored]) -> tuple[int, dict[str, NDArray[np.float64]]]:
+    """Return the number of cases, and each system's (seeds, 1 + draws) balanced accuracies.
+
+    The first of a row is that of all cases.
 
     Raises:
         SystemExit: the seeds were asked other cases, or not all of them.
     """
-    found = [one.answers(system) for one in sets]
-    if any(said is None for said in found) or len({tuple(one.cases) for one in sets}) > 1:
-        raise SystemExit(f"The seeds' answers of {sets[0].about['name']!r} do not match.")
-    targets = sets[0].targets
-    chosen = [said.chosen for said in found if said is not None]
-    return lambda rows: float(np.mean([balanced_accuracy(c[rows], targets[rows]) for c in chosen]))
+    first, n = sets[0], len(sets[0].cases)
+    draws = resamples(first.groups, RESAMPLED, first.about["seed"])
+    # How often each case is in each draw: recalls of all draws are then two products of matrices.
+    weights = np.stack([np.ones(n), *(np.bincount(rows, minlength=n) for rows in draws)])
+    classes = np.eye(first.targets.max() + 1)[first.targets]
+    counts = weights @ classes
+    out = {}
+    for system in SYSTEMS:
+        said = [one.answers(system) for one in sets]
+        if any(one is None for one in said) or len({tuple(one.cases) for one in sets}) > 1:
+            raise SystemExit(f"The seeds' answers of {first.about['name']!r} do not match.")
+        right = [one.chosen == first.targets for one in said if one is not None]
+        hits = np.stack([weights @ (classes * told[:, None]) for told in right])
+        recalls = np.divide(hits, counts, out=np.full_like(hits, np.nan), where=counts > 0)
+        out[system] = np.nanmean(recalls, axis=2)
+    return n, out
 
 
-def _difference(one: Callable[[Rows], float], other: Callable[[Rows], float]) -> Any:
-    return lambda rows: one(rows) - other(rows)
-
-
-def _over_sets(
-    system: str, rows: Sequence[dict[str, Any]], drawn: dict[tuple[str, str], list[list[float]]]
+def _row(
+    name: str, system: str, n: int, each: NDArray[np.float64], base: NDArray[np.float64]
 ) -> dict[str, Any]:
-    mine = [row for row in rows if row["system"] == system]
-
-    def spread(kind: str) -> list[float]:
-        means = np.mean(drawn[system, kind], axis=0)
-        return [float(value) for value in np.percentile(means, (2.5, 97.5))]
-
+    mean, gain = each.mean(axis=0), (each - base).mean(axis=0)
     return {
-        "set": "mean",
+        "set": name,
         "system": system,
-        "n": sum(row["n"] for row in mine),
-        "each": [
-            float(np.mean(values)) for values in zip(*(row["each"] for row in mine), strict=True)
-        ],
-        "balanced_accuracy": float(np.mean([row["balanced_accuracy"] for row in mine])),
-        "interval": spread("balanced_accuracy"),
-        "gain": float(np.mean([row["gain"] for row in mine])),
-        "gain_interval": spread("gain"),
+        "n": n,
+        "each": [float(value) for value in each[:, 0]],
+        "balanced_accuracy": float(mean[0]),
+        "interval": [float(value) for value in np.percentile(mean[1:], (2.5, 97.5))],
+        "gain": float(gain[0]),
+        "gain_interval": [float(value) for value in np.percentile(gain[1:], (2.5, 97.5))],
     }
 
 
@@ -146,11 +172,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seed", type=int, action="append", choices=SEEDS)
+    parser.add_argument("--served", action="store_true", help="ask gsco-tiny behind vLLM")
     given = parser.parse_args()
+    if given.served:
+        served(given.data, given.work)
+        return
     generalist = open_generalist()
     left: dict[str, str] = {}
     for seed in given.seed or SEEDS:
-        left = asked(given.data, given.work, seed, generalist)
+        workspace = constructed(given.data, given.work, seed, generalist)
+        left = asked(given.data, workspace, given.work / f"run-{seed}", generalist)
     folders = [given.work / f"run-{seed}" for seed in SEEDS]
     if not all((folder / "results.json").is_file() for folder in folders):
         return
@@ -167,8 +198,7 @@ def main() -> None:
         "failures": sum(row["failures"] for row in found),
         "seeds": list(SEEDS),
     }
-    command = "python -m benchmarks.suite --data $GSCO_DATA --work W"
-    write("suite-local", command, {**facts, "averaged": averaged(runs), "rows": first})
+    write("suite-local", COMMAND, {**facts, "averaged": averaged(runs), "rows": first})
 
 
 if __name__ == "__main__":
