@@ -5,23 +5,21 @@
 Each browser session has a `Session` of its own; uploads lie in a private folder that is emptied.
 """
 
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from html import escape
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsco.case import NOTICE, SYSTEMS, Case, System
 from gsco.chat import talking
-from gsco.chat.evidence import Shelf, render
-from gsco.chat.keepsake import as_json, write_all
+from gsco.chat.evidence import Shelf
 from gsco.chat.samples import Chapter, story
-from gsco.chat.session import Session, Talk
-from gsco.chat.talking import PROPOSE, Moment, Question
-from gsco.chat.viewing import Look, default_look, viewer
+from gsco.chat.session import Session
+from gsco.chat.showing import NOTHING, Parts, exported, looked, moved, report, stopped, watched
+from gsco.chat.talking import PROPOSE, Question
+from gsco.chat.viewing import viewer
 from gsco.errors import GscoError, UsageError
 from retrieval import RetrievalError
 from specialists import SpecialistError
@@ -34,27 +32,6 @@ if TYPE_CHECKING:
 FORGOTTEN = 3600
 """Seconds after which an unused session and its files are deleted."""
 WELCOME = "Drop an image into the box below, paste one, or take a sample."
-NOTHING = "<p>Nothing yet. The evidence of a diagnosis stands here.</p>"
-
-
-# Any: Gradio's components have no types of their own.
-@dataclass(frozen=True)
-class Parts:
-    """The components that events read and write."""
-
-    session: Any
-    chat: Any
-    box: Any
-    task: Any
-    system: Any
-    sheet: Any
-    viewer: Any
-    number: Any
-    level: Any
-    width: Any
-    invert: Any
-    cases: Any
-    files: Any
 
 
 def build(agent: "GSCo") -> "gr.Blocks":
@@ -81,14 +58,14 @@ def build(agent: "GSCo") -> "gr.Blocks":
                 with gr.Tab("History"):
                     cases = gr.Dropdown([], label="Cases of this session", interactive=True)
                     export = gr.Button("Export the case as JSON")
-                    exported = gr.File(label="Exported", interactive=False, visible=False)
+                    file = gr.File(label="Exported", interactive=False, visible=False)
         parts = Parts(
             *(session, chat, box, task, system, sheet, view),
             *(number, level, width, invert, cases, files),
         )
         _wire(gr, agent, shelf, parts, buttons)
-        make.click(_report, session, files, **_QUIET)
-        export.click(_exported, session, exported, **_QUIET)
+        make.click(report, session, files, **_QUIET)
+        export.click(exported, session, file, **_QUIET)
         gr.api(_diagnose_with(agent), api_name="diagnose", concurrency_id="models")
     return blocks
 
@@ -168,10 +145,10 @@ def _wire(gr: Any, agent: "GSCo", shelf: Shelf, parts: Parts, buttons: _Buttons)
         yield {parts.box: {"text": "", "files": []}, parts.session: session}
         files = tuple(Path(file) for file in message.get("files") or ())
         asked = Question(message.get("text") or "", files, task, system)
-        yield from _watched(parts, session, talking.converse(agent, shelf, session, asked))
+        yield from watched(parts, session, talking.converse(agent, shelf, session, asked))
 
     def again(session: Session) -> Iterator[Any]:
-        yield from _watched(parts, session, talking.retry(agent, shelf, session))
+        yield from watched(parts, session, talking.retry(agent, shelf, session))
 
     inputs = [parts.session, parts.box, parts.task, parts.system]
     running = [
@@ -181,137 +158,25 @@ def _wire(gr: Any, agent: "GSCo", shelf: Shelf, parts: Parts, buttons: _Buttons)
     for chapter, button in buttons.samples:
         take = partial(_take, agent, shelf, parts, chapter)
         running.append(button.click(take, [parts.session, parts.system], shown, **models))
-    buttons.stop.click(_stopped, parts.session, parts.chat, cancels=running, **_QUIET)
+    buttons.stop.click(stopped, parts.session, parts.chat, cancels=running, **_QUIET)
     for begins in (buttons.new.click, parts.chat.clear):
-        begins(lambda session: _moved(parts, session, -1), parts.session, shown, **_QUIET)
+        begins(lambda session: moved(parts, session, -1), parts.session, shown, **_QUIET)
     parts.cases.input(
-        lambda session, place: _moved(parts, session, place),
+        lambda session, place: moved(parts, session, place),
         [parts.session, parts.cases],
         shown,
         **_QUIET,
     )
     look = [parts.session, parts.number, parts.level, parts.width, parts.invert]
     for one in (parts.number, parts.level, parts.width, parts.invert):
-        one.input(_looked, look, parts.viewer, **_QUIET)
+        one.input(looked, look, parts.viewer, **_QUIET)
 
 
 def _take(
     agent: "GSCo", shelf: Shelf, parts: Parts, chapter: Chapter, session: Session, system: System
 ) -> Iterator[Any]:
     asked = Question("", (chapter.path,), chapter.task, system)
-    yield from _watched(parts, session, talking.converse(agent, shelf, session, asked))
-
-
-def _watched(parts: Parts, session: Session, moments: Iterator[Moment]) -> Iterator[Any]:
-    """Turn moments into what is shown; an error becomes a sentence in the conversation."""
-    try:
-        for moment in moments:
-            yield _update(parts, session, moment)
-    except (GscoError, SpecialistError, RetrievalError) as error:
-        talk = session.talk
-        if talk is None:
-            yield {parts.chat: _plain([{"role": "assistant", "content": str(error)}])}
-            return
-        talk.say("assistant", str(error))
-        yield _update(parts, session, Moment(talk))
-
-
-def _plain(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """Return messages as Gradio takes them, which shows tags as tags even in plain text."""
-    return [{**one, "content": escape(one["content"], quote=False)} for one in messages]
-
-
-def _update(parts: Parts, session: Session, moment: Moment) -> dict[Any, Any]:
-    talk = moment.talk
-    out: dict[Any, Any] = {parts.chat: _plain(talk.messages), parts.session: session}
-    if moment.sheet and talk.sheet is not None:
-        out[parts.sheet] = render(talk.sheet)
-        out |= _history(parts, session)
-    if moment.exam:
-        out |= _image(parts, talk)
-    return out
-
-
-def _history(parts: Parts, session: Session) -> dict[Any, Any]:
-    import gradio as gr
-
-    choices = [(name, place) for place, name in enumerate(session.names())]
-    value = session.place if session.talk else None
-    return {parts.cases: gr.Dropdown(choices, value=value)}
-
-
-def _image(parts: Parts, talk: Talk | None) -> dict[Any, Any]:
-    import gradio as gr
-
-    if talk is None:
-        return {parts.viewer: viewer(None), parts.number: gr.Slider(visible=False)}
-    exam, look = talk.exam, default_look(talk.exam)
-    low, high = (0.0, 255.0)
-    count = 1
-    if exam.volume is not None:
-        low, high = float(exam.volume.values.min()), float(exam.volume.values.max())
-        count = len(exam.volume.values)
-    return {
-        parts.viewer: viewer(exam),
-        parts.number: gr.Slider(
-            1, max(count, 2), value=exam.number + 1, visible=count > 1, label=f"Slice of {count}"
-        ),
-        parts.level: gr.Slider(low, high, value=look.level),
-        parts.width: gr.Slider(1, max(high - low, 2), value=look.width),
-        parts.invert: False,
-    }
-
-
-def _stopped(session: Session) -> list[dict[str, str]]:
-    talk = session.talk
-    if talk is None:
-        return []
-    if talk.messages[-1]["content"].startswith(talking.LOOKING):
-        talk.messages[-1]["content"] = "Stopped. Send again, or retry."
-    return _plain(talk.messages)
-
-
-def _looked(session: Session, number: int, level: float, width: float, invert: bool) -> str:
-    talk = session.talk
-    if talk is None:
-        return viewer(None)
-    if talk.exam.volume is not None and number - 1 != talk.exam.number:
-        talk.exam.turn_to(int(number) - 1)
-    return viewer(talk.exam, Look(level, width, invert))
-
-
-def _moved(parts: Parts, session: Session, place: int) -> dict[Any, Any]:
-    """Show another case of the session, or none yet."""
-    import gradio as gr
-
-    session.place = place if place is not None else -1
-    talk = session.talk
-    sheet = render(talk.sheet) if talk and talk.sheet else NOTHING
-    out = {parts.chat: _plain(talk.messages) if talk else [], parts.sheet: sheet}
-    out |= {parts.session: session, parts.files: gr.Files(None, visible=False)}
-    return out | _history(parts, session) | _image(parts, talk)
-
-
-def _report(session: Session) -> Any:
-    import gradio as gr
-
-    talk = session.talk
-    if talk is None or talk.sheet is None:
-        raise gr.Error(
-            "There is nothing to report yet. Diagnose an image first.", print_exception=False
-        )
-    made = write_all(talk.sheet, talk, _private())
-    return gr.Files([str(path) for path in made], visible=True)
-
-
-def _exported(session: Session) -> Any:
-    import gradio as gr
-
-    if session.talk is None:
-        raise gr.Error("There is no case to export yet.", print_exception=False)
-    file = _private() / f"gsco-{session.talk.task}.json"
-    file.write_text(as_json(session.talk), encoding="utf-8")
-    return gr.File(str(file), visible=True)
+    yield from watched(parts, session, talking.converse(agent, shelf, session, asked))
 
 
 def _uploaded(path: str) -> Path:
@@ -326,14 +191,6 @@ def _uploaded(path: str) -> Path:
     if not found.is_relative_to(Path(get_upload_folder()).resolve()):
         raise UsageError("The file was not uploaded. Upload it first, then ask about it.")
     return found
-
-
-def _private() -> Path:
-    """Return a new folder within the page's private one."""
-    from gradio.utils import get_upload_folder
-
-    Path(get_upload_folder()).mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(dir=get_upload_folder()))
 
 
 def _diagnose_with(agent: "GSCo") -> Any:  # Any: Gradio reads the types of the function returned
