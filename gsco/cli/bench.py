@@ -93,7 +93,8 @@ def bench_run(
         if sets:
             said = run_words(agent, sets, out, scope, evidence, told, asking)
     if rows is not None and said is not None:
-        write(out, rows, said or word_results(out))
+        at_hand = {item.name: item.dataset for item in items}
+        write(out, rows, said or word_results(out), at_hand)
     _show(rows, said, out, as_json)
 
 

@@ -7,6 +7,7 @@ dropped, and the notes say how many.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -44,7 +45,8 @@ def read_known(name: str, folder: Path) -> Dataset:
     task = task_of(card)
     laid = _laid(DIAGNOSIS[card.layout], card, folder)
     found = found_in(laid, card)
-    return build(found, task, name, card.licence, official=True)
+    made = build(found, task, name, card.licence, official=True)
+    return replace(made, credit=f"{card.citation}; {card.url}")
 
 
 def read_questions(

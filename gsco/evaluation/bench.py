@@ -324,6 +324,7 @@ def _about(
         "labels": list(task.texts),
         "data": item.dataset.name,
         "licence": item.dataset.licence,
+        "credit": item.dataset.credit,
         "notes": list(notes),
         "style": scope.style,
         "seed": scope.seed,
