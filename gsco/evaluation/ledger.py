@@ -37,15 +37,24 @@ class Answer:
     failures: list[str]
     seconds: float
     """Wall time, an even share of its batch's."""
+    tokens: float | None = None
+    """Of the generalist, an even share of its batch's; None where nobody counted."""
 
     @classmethod
-    def of(cls, made: Diagnosis, case: str, labels: Sequence[str], seconds: float) -> "Answer":
+    def of(
+        cls,
+        made: Diagnosis,
+        case: str,
+        labels: Sequence[str],
+        seconds: float,
+        tokens: float | None = None,
+    ) -> "Answer":
         """Keep of a diagnosis what is measured."""
         answer = list(made.answer) if isinstance(made.answer, tuple) else made.answer
         kept = None if made.prediction_set is None else list(made.prediction_set)
         shown = [made.probabilities[text] for text in labels] if made.probabilities else []
         failures = [f"{failure.part}: {failure.reason}" for failure in made.failures]
-        return cls(case, answer, shown, kept, made.review, failures, round(seconds, 6))
+        return cls(case, answer, shown, kept, made.review, failures, round(seconds, 6), tokens)
 
     @property
     def has_failed(self) -> bool:

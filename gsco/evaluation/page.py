@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,8 +57,6 @@ class Section:
     """Why the others are not."""
     terms: str | None
     """Address of the licence by which images are shown."""
-    costs: Mapping[str, float]
-    """System to median seconds a case."""
 
 
 def write(
@@ -99,10 +97,7 @@ def _section(stored: Stored, rows: Rows, folder: Path, dataset: "Dataset | None"
     answers = {row["system"]: stored.answers(row["system"]) for row in mine}
     said = {name: found for name, found in answers.items() if found is not None}
     best = max(mine, key=lambda row: row["balanced_accuracy"])["system"]
-    costs = {
-        name: float(np.median([answer.seconds for answer in stored.ledgers[name].lines()]))
-        for name in said
-    }
+    costs = {name: _spent(stored, name) for name in said}
     pictures = [_reliability(said, stored), _cost(mine, costs)]
     if not multi:
         pictures += [_risks(said, stored), _confusion(best, said[best], stored)]
@@ -118,7 +113,6 @@ def _section(stored: Stored, rows: Rows, folder: Path, dataset: "Dataset | None"
         images=images_of(folder, licence),
         reason=reason_of(licence),
         terms=open_licence(licence),
-        costs=costs,
     )
 
 
@@ -227,16 +221,34 @@ def _confusion(name: str, found: Answers, stored: Stored) -> Picture:
     return _picture(figure, "Confusion", says)
 
 
-def _cost(rows: Rows, costs: Mapping[str, float]) -> Picture:
+class Spent(NamedTuple):
+    """What a case cost."""
+
+    seconds: float
+    """The median."""
+    tokens: float | None
+    """The mean; None where nobody counted."""
+
+
+def _spent(stored: Stored, system: str) -> Spent:
+    told = [(answer.seconds, answer.tokens) for answer in stored.ledgers[system].lines()]
+    counted = [tokens for _, tokens in told if tokens is not None]
+    mean = float(np.mean(counted)) if counted else None
+    return Spent(float(np.median([seconds for seconds, _ in told])), mean)
+
+
+def _cost(rows: Rows, costs: Mapping[str, Spent]) -> Picture:
     figure = _figure()
     axes = figure.add_subplot(
         xlabel="seconds a case (median, log)", ylabel="balanced accuracy", xscale="log"
     )
     for row in rows:
-        x, y = max(costs[row["system"]], 1e-5), row["balanced_accuracy"]
+        x, y = max(costs[row["system"]].seconds, 1e-5), row["balanced_accuracy"]
         axes.plot(x, y, "o", color="tab:blue", markersize=4)
         axes.annotate(row["system"], (x, y), fontsize=7, xytext=(3, 3), textcoords="offset points")
-    return _picture(figure, "Cost and accuracy", "On one machine, in batches.")
+    counted = [f"{n} {one.tokens:,.0f}" for n, one in costs.items() if one.tokens is not None]
+    tokens = f" Tokens of the generalist a case: {', '.join(counted)}." if counted else ""
+    return _picture(figure, "Cost and accuracy", f"On one machine, in batches.{tokens}")
 
 
 def _legend(axes: "Axes", place: str) -> None:
