@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -140,10 +141,25 @@ class Ledger:
                     raise
 
 
+class Gathered(NamedTuple):
+    """Answers as arrays, and how many are not there yet."""
+
+    answers: Answers
+    missing: int
+
+
 def arrays(
     answers: Iterable[Answer], cases: Sequence[str], labels: Sequence[str], multi: bool
 ) -> Answers | None:
-    """Return answers as the arrays that are measured; None if a case has none.
+    """Return answers as the arrays that are measured; None if a case has none: see `gathered`."""
+    found = gathered(answers, cases, labels, multi)
+    return None if found.missing else found.answers
+
+
+def gathered(
+    answers: Iterable[Answer], cases: Sequence[str], labels: Sequence[str], multi: bool
+) -> Gathered:
+    """Return answers as the arrays that are measured; a case without one counts as missing.
 
     Args:
         answers: in any order; the last one of a case counts, other cases are left out.
@@ -169,10 +185,8 @@ def arrays(
         kept = None if answer.kept is None else tuple(answer.kept)
         sets[place] = None if kept is None else same.setdefault(kept, kept)
         review[place] = answer.review
-    if missing:
-        return None
     held = (np.nan_to_num(shown, nan=0.0) > 0.5).astype(np.int64)
-    return Answers(held if multi else chosen, shown, sets, review)
+    return Gathered(Answers(held if multi else chosen, shown, sets, review), len(missing))
 
 
 _AGAIN = "Delete the file: the next run makes it anew."
