@@ -15,6 +15,7 @@ from gsco.evaluation.ledger import Answer
 if TYPE_CHECKING:
     from gsco.agent import GSCo
     from gsco.datasets import Question, Report
+    from gsco.datasets.card import DataCard
     from gsco.datasets.question import Cell
 
 
@@ -73,14 +74,12 @@ def word_sets(
             left[name] = "reports need the evidence of a task; give --evidence TASK"
         else:
             try:
-                made = _questions(name, folder) if card.kind == "vqa" else _reports(name, folder)
+                found.append(_word_set(card, folder))
             except DataError as error:
                 if names and not forgive:
                     raise
                 # Nobody asked for it by name: the others must not suffer.
                 left[name] = str(error)
-                continue
-            found.append(WordSet(name, fingerprint_of(made[0]), card.licence, *made))
     return found, left
 
 
@@ -91,40 +90,28 @@ def is_word_set(name: str) -> bool:
     return name in data_cards() and data_cards()[name].kind in ("vqa", "report")
 
 
-def _questions(name: str, folder: Path) -> tuple[tuple[Asked, ...], tuple[str, ...]]:
-    from gsco.datasets import read_questions
+def _word_set(card: "DataCard", folder: Path) -> WordSet:
+    from gsco.datasets import read_questions, read_reports
 
-    read = read_questions(name, folder)
-    asked = tuple(
-        Asked(
-            q.id,
-            _hashed(q.patient or q.place),
-            q.kind,
-            q.answer,
-            json.dumps([q.question, q.options, _image(q.image)]),
-            _asking(q),
-        )
-        for q in read.split("test")
-    )
-    return asked, read.notes
+    if card.kind == "vqa":
+        questions = read_questions(card.name, folder)
+        asked, notes = tuple(map(_question, questions.split("test"))), questions.notes
+    else:
+        reports = read_reports(card.name, folder)
+        asked, notes = tuple(map(_report, reports.split("test"))), reports.notes
+    return WordSet(card.name, fingerprint_of(asked), card.licence, asked, notes)
 
 
-def _reports(name: str, folder: Path) -> tuple[tuple[Asked, ...], tuple[str, ...]]:
-    from gsco.datasets import read_reports
+def _question(one: "Question") -> Asked:
+    shown = json.dumps([one.question, one.options, _image(one.image)])
+    group = _hashed(one.patient or one.place)
+    return Asked(one.id, group, one.kind, one.answer, shown, _asking(one))
 
-    read = read_reports(name, folder)
-    asked = tuple(
-        Asked(
-            r.id,
-            _hashed(r.patient or r.id),
-            "report",
-            r.report,
-            json.dumps([_image(image) for image in r.images]),
-            _reporting(r),
-        )
-        for r in read.split("test")
-    )
-    return asked, read.notes
+
+def _report(one: "Report") -> Asked:
+    shown = json.dumps([_image(image) for image in one.images])
+    group = _hashed(one.patient or one.id)
+    return Asked(one.id, group, "report", one.report, shown, _reporting(one))
 
 
 def _asking(question: "Question") -> Callable[["GSCo", str | None], Answer]:
