@@ -250,8 +250,12 @@ def _short(value: float, digits: int) -> str:
     return f"{value:.{digits}f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.{digits}f}"
 
 
+ROOM = 12
+"""Bars that any screen has room for."""
+
+
 class Bars:
-    """One bar for each step that is told of, and a sentence below them."""
+    """One bar for each step that is told of, and a sentence above them."""
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -259,14 +263,16 @@ class Bars:
         self._known: dict[str, TaskID] = {}
         self._sentence = Progress(TextColumn("{task.description}"))
         self._line: TaskID | None = None
-        self.shown = Group(self._bars, self._sentence)
+        self.shown = Group(self._sentence, self._bars)
         """What a screen shows."""
 
     def __call__(self, step: str, done: int, total: int) -> None:
         """Show how far a step is."""
         if step not in self._known:
             self._known[step] = self._bars.add_task(step, total=total)
-        self._bars.update(self._known[step], completed=done, total=total)
+        # Where there are many, those that are full make room for those that are not.
+        is_shown = done < total or len(self._known) <= ROOM
+        self._bars.update(self._known[step], completed=done, total=total, visible=is_shown)
 
     def say(self, sentence: str) -> None:
         """Show a sentence instead of the one before."""

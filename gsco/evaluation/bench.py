@@ -14,7 +14,6 @@ byte; `stored` computes them.
 import hashlib
 import json
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gsco.case import System
 from gsco.errors import DataError, WorkspaceError
+from gsco.evaluation.asking import Strand, ask
 from gsco.evaluation.engine import Engine, one_by_one
 from gsco.evaluation.evaluate import case_of, measured
 from gsco.evaluation.ledger import Answer, Ledger
-from gsco.evaluation.outlook import Outlook, tokens_each
+from gsco.evaluation.outlook import tokens_each
 from gsco.evaluation.overlap import refuse_learnt
 from gsco.evaluation.stored import VERSION, finish, keep_lines, locked
 from gsco.progress import Progress, Say
@@ -154,28 +154,23 @@ def run(
         UsageError: another run writes to the folder.
     """
     with locked(out):
-        planned = [_plan(agent, item, systems, out, scope) for item in items]
-        left = Counter[str]()
-        for portion in (portion for plan in planned for portion in plan.portions):
-            left[portion.system] += len(portion.records)
-        outlook = Outlook(left, READING_SYSTEMS, say)
-        for plan in planned:
-            _ask(agent, plan, progress, engine, outlook)
-            folder = out / plan.item.name
-            write_text(folder / "set.json", _about(agent, plan, folder, scope))
+        plans = {item.name: _plan(agent, item, systems, out, scope) for item in items}
+        strands = [strand for plan in plans.values() for strand in plan.strands]
+        for name in ask(agent, strands, engine, READING_SYSTEMS, progress, say):
+            about = _about(agent, plans[name], out / name, scope)
+            write_text(out / name / "set.json", about)
         return finish(out)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be asked of one set, and where answers go."""
+    """One set, and what is to be asked of it."""
 
     item: Item
+    strands: Sequence[Strand]
+    """One a system, in the order in which they are asked."""
     ledgers: Mapping[System, Ledger]
-    portions: "Sequence[Portion]"
-    """What no ledger knows, in the order in which it is asked."""
-    cases: int
-    """How many this run is to answer with each system, known ones included."""
+    """In the order in which the systems were named."""
     notes: Sequence[str]
     """What a reader of the results should know."""
 
@@ -191,35 +186,20 @@ def _plan(agent: "GSCo", item: Item, systems: Sequence[System], out: Path, scope
     mine = share(records, scope.shard)
     data = item.dataset.fingerprint
     ledgers = {s: Ledger(folder, s, _key(agent, data, item.task, s, scope.style)) for s in systems}
-    portions = [
-        Portion(system, scope.style, ledgers[system].key, labels, part)
-        for system in cheap_first(systems)
-        for part in unanswered(mine, CHUNK, ledgers[system], scope.retry)
-    ]
+
+    def strand(system: System) -> Strand:
+        ledger, step = ledgers[system], f"{item.name} {system}"
+        left = unanswered(mine, CHUNK, ledger, scope.retry)
+        works = [Portion(system, scope.style, ledger.key, labels, part) for part in left]
+        return Strand(item.name, system, step, ledger, works, sum(map(len, left)), len(mine))
+
     notes = [*item.dataset.notes, *filter(None, [flatters])]
-    return Plan(item, ledgers, portions, len(mine), notes)
+    return Plan(item, list(map(strand, cheap_first(systems))), ledgers, notes)
 
 
 def cheap_first(systems: Sequence[System]) -> list[System]:
     """Return each system once, those that ask the generalist last."""
     return sorted(dict.fromkeys(systems), key=lambda system: system in READING_SYSTEMS)
-
-
-def _ask(agent: "GSCo", plan: Plan, progress: Progress, engine: Engine, outlook: Outlook) -> None:
-    left = Counter(portion.system for portion in plan.portions for _ in portion.records)
-    done = {system: plan.cases - left[system] for system in cheap_first([*plan.ledgers])}
-
-    def tell(system: System) -> None:
-        progress(f"{plan.item.name} {system}", done[system], plan.cases)
-
-    for system in done:
-        tell(system)
-    for number, answers in engine(agent, plan.portions):
-        system = plan.portions[number].system
-        plan.ledgers[system].add(answers)
-        done[system] += len(answers)
-        tell(system)
-        outlook.note(system, answers)
 
 
 def share(cases: Sequence[T], shard: tuple[int, int]) -> Sequence[T]:

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsco.errors import DataError, GscoError
+from gsco.evaluation.asking import Strand, ask
 from gsco.evaluation.bench import Scope, same_make, share, unanswered
 from gsco.evaluation.engine import Engine, one_by_one
 from gsco.evaluation.evaluate import spread
 from gsco.evaluation.language import Kind, Said, measure_language
 from gsco.evaluation.ledger import Answer, Ledger
-from gsco.evaluation.outlook import Outlook, tokens_each
+from gsco.evaluation.outlook import tokens_each
 from gsco.evaluation.stored import as_text, damaged, gather, keep_lines, locked, stale
 from gsco.evaluation.wordsets import Asked, WordSet, no_answer
 from gsco.progress import Progress, Say
@@ -72,13 +73,12 @@ def run_words(
         UsageError: another run writes to the folder.
     """
     with locked(out):
-        planned = [_plan(agent, one, out / one.name, scope, task) for one in sets]
-        left = {plan.asked.name: sum(len(part.asked) for part in plan.portions) for plan in planned}
-        outlook = Outlook(left, left, say)
-        for plan in planned:
-            _ask(agent, plan, progress, engine, outlook)
-            about = _about(agent, plan, scope, task)
-            write_text(out / plan.asked.name / "words.json", about)
+        strands = [_strand(agent, one, out / one.name, scope, task) for one in sets]
+        ledgers = {strand.name: strand.ledger for strand in strands}
+        whole = {one.name: one for one in sets}
+        for name in ask(agent, strands, engine, whole, progress, say):
+            about = _about(agent, whole[name], ledgers[name], scope, task)
+            write_text(out / name / "words.json", about)
         return _finish(out)
 
 
@@ -103,19 +103,7 @@ def _finish(out: Path) -> list[dict[str, Any]] | None:
     return rows
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is to be asked of one set, and where answers go."""
-
-    asked: WordSet
-    ledger: Ledger
-    portions: "Sequence[Portion]"
-    """What the ledger does not know."""
-    questions: int
-    """How many this run is to have answered, known ones included."""
-
-
-def _plan(agent: "GSCo", one: WordSet, folder: Path, scope: Scope, task: str | None) -> Plan:
+def _strand(agent: "GSCo", one: WordSet, folder: Path, scope: Scope, task: str | None) -> Strand:
     if not one.asked:
         raise DataError(f"{one.name!r} has no test part. Leave it out.")
     asked = spread(one.asked, scope.limit)
@@ -124,30 +112,21 @@ def _plan(agent: "GSCo", one: WordSet, folder: Path, scope: Scope, task: str | N
     ledger = Ledger(folder, WHO, _key(agent, one.fingerprint, task))
     mine = share(asked, scope.shard)
     left = unanswered(mine, CHUNK, ledger, scope.retry)
-    return Plan(one, ledger, [Portion(ledger.key, task, part) for part in left], len(mine))
+    works = [Portion(ledger.key, task, part) for part in left]
+    # Questions of one set cost about the same.
+    return Strand(one.name, one.name, one.name, ledger, works, sum(map(len, left)), len(mine))
 
 
-def _ask(agent: "GSCo", plan: Plan, progress: Progress, engine: Engine, outlook: Outlook) -> None:
-    name = plan.asked.name
-    done = plan.questions - sum(len(portion.asked) for portion in plan.portions)
-    progress(name, done, plan.questions)
-    for _, answers in engine(agent, plan.portions):
-        plan.ledger.add(answers)
-        done += len(answers)
-        progress(name, done, plan.questions)
-        outlook.note(name, answers)
-
-
-def _about(agent: "GSCo", plan: Plan, scope: Scope, task: str | None) -> str:
+def _about(agent: "GSCo", one: WordSet, ledger: Ledger, scope: Scope, task: str | None) -> str:
     about = {
         "version": VERSION,
-        "name": plan.asked.name,
-        "licence": plan.asked.licence,
-        "notes": list(plan.asked.notes),
+        "name": one.name,
+        "licence": one.licence,
+        "notes": list(one.notes),
         "model": agent.generalist.name,
         "evidence": task,
         "seed": scope.seed,
-        "ledger": plan.ledger.path.name,
+        "ledger": ledger.path.name,
     }
     return json.dumps(about, indent=1, ensure_ascii=False) + "\n"
 

@@ -114,14 +114,46 @@ def test_what_a_server_counts_is_told_and_stored(
     assert "Tokens of the generalist a case: rad 64." in page
 
 
-def test_the_sentence_stands_below_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sentence_stands_above_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Console(file=StringIO(), width=80)
     monkeypatch.setattr(show, "errors", screen)
     with show.progress() as bars:
         bars("spots gsco", 1, 20)
         bars.say("About [3] s left.")
         bars.say("About [2] s left.")
-    bar, line = screen.file.getvalue().strip().splitlines()  # type: ignore[attr-defined]
+    line, bar = screen.file.getvalue().strip().splitlines()  # type: ignore[attr-defined]
     assert "spots gsco" in bar
     assert "1/20" in bar
     assert line.strip() == "About [2] s left."
+
+
+def test_of_many_bars_those_that_are_full_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(file=StringIO(), width=80, height=100)
+    monkeypatch.setattr(show, "errors", screen)
+    with show.progress() as bars:
+        for number in range(show.ROOM + 1):
+            bars(f"set {number}", 0, 20)
+        bars("set 3", 20, 20)
+        bars("set 4", 19, 20)
+    told = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "set 4 " in told
+    assert "set 3 " not in told
+
+
+def test_all_sets_are_asked_in_one_go_of_the_engine(
+    agent: GSCo, dataset: Dataset, tmp_path: Path
+) -> None:
+    calls: list[int] = []
+
+    def counted(agent: GSCo, works: Sequence[Portion]) -> Iterator[Done]:
+        calls.append(len(works))
+        for done in one_by_one(agent, works):
+            ready.append(sorted(path.parent.name for path in tmp_path.glob("*/set.json")))
+            yield done
+
+    ready: list[list[str]] = []
+    items = [Item(name, "spots", dataset) for name in ("first", "second")]
+    run(agent, items, ("stack",), tmp_path, engine=counted)
+    assert calls == [2]
+    # A set that is answered can be measured while the next is asked.
+    assert ready == [[], ["first"]]
