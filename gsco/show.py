@@ -4,13 +4,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from gsco.case import NOTICE, Answer, Diagnosis, Report
-from gsco.progress import Progress as Told
 
 if TYPE_CHECKING:
     from gsco.datasets.card import DataCard
@@ -243,21 +250,40 @@ def _short(value: float, digits: int) -> str:
     return f"{value:.{digits}f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.{digits}f}"
 
 
+ROOM = 12
+"""Bars that any screen has room for."""
+
+
+class Bars:
+    """One bar for each step that is told of, and a sentence above them."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self._bars = Progress(*columns, TimeRemainingColumn())
+        self._known: dict[str, TaskID] = {}
+        self._sentence = Progress(TextColumn("{task.description}"))
+        self._line: TaskID | None = None
+        self.shown = Group(self._sentence, self._bars)
+        """What a screen shows."""
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        """Show how far a step is."""
+        if step not in self._known:
+            self._known[step] = self._bars.add_task(step, total=total)
+        # Where there are many, those that are full make room for those that are not.
+        is_shown = done < total or len(self._known) <= ROOM
+        self._bars.update(self._known[step], completed=done, total=total, visible=is_shown)
+
+    def say(self, sentence: str) -> None:
+        """Show a sentence instead of the one before."""
+        if self._line is None:
+            self._line = self._sentence.add_task("")
+        self._sentence.update(self._line, description=escape(sentence))
+
+
 @contextmanager
-def progress() -> "Iterator[Told]":
-    """Show one bar a step on the error stream, so that `--json` stays clean."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=errors) as bars:
-        known = {}
-
-        def told(step: str, done: int, total: int) -> None:
-            if step not in known:
-                known[step] = bars.add_task(step, total=total)
-            bars.update(known[step], completed=done, total=total)
-
-        yield told
+def progress() -> Iterator[Bars]:
+    """Show progress on the error stream, so that `--json` stays clean."""
+    bars = Bars()
+    with Live(bars.shown, console=errors):
+        yield bars

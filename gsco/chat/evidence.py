@@ -3,8 +3,6 @@
 All text is escaped by the template; pictures stand in it as data, so that a sheet is one file.
 """
 
-import base64
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,6 +17,7 @@ from PIL import Image
 
 from gsco.case import Diagnosis
 from gsco.errors import DataError
+from gsco.thumbnail import data_url
 from retrieval import Neighbour
 from specialists import SpecialistError
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from gsco.agent import GSCo
     from gsco.datasets import Record
 
-SIDE = 320
-"""Longest side of a picture on the sheet, in pixels."""
 _ONE_AT_A_TIME = Lock()
 
 
@@ -132,12 +129,3 @@ def template(name: str) -> Any:  # Any: of jinja2, which is imported where used
 def style() -> str:
     """Return the style sheet of the page and the report."""
     return (resources.files("gsco.chat") / "sheet.css").read_text(encoding="utf-8")
-
-
-def data_url(image: Image.Image, side: int = SIDE) -> str:
-    """Return an image, at most `side` pixels wide and high, as a URL that holds it."""
-    small = image.copy()
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
-    kind, file = "PNG" if small.mode == "RGBA" else "JPEG", io.BytesIO()
-    small.save(file, kind, quality=90)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"

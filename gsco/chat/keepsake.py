@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from gsco.case import NOTICE, Diagnosis
-from gsco.chat.evidence import Sheet, data_url, render, style, template
+from gsco.chat.evidence import Sheet, render, style, template
 from gsco.chat.session import Talk
+from gsco.thumbnail import data_url
 
 if TYPE_CHECKING:
     from fpdf import FPDF

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from gsco.chat.evidence import data_url, template
+from gsco.chat.evidence import template
 from gsco.chat.session import Exam
+from gsco.thumbnail import data_url
 
 SIDE = 1024
 """Longest side in pixels of what is sent to the page."""

@@ -21,7 +21,7 @@ from gsco.settings import load_settings
 if TYPE_CHECKING:
     from gsco.agent import GSCo
     from gsco.evaluation.bench import Item
-    from gsco.evaluation.words import WordSet
+    from gsco.evaluation.wordsets import WordSet
 
 bench_app = typer.Typer(
     no_args_is_help=True, help="Compare systems on whole data sets: resumable, verifiable."
@@ -89,11 +89,12 @@ def bench_run(
     address = load_settings(ray_address=ray_address).ray_address
     with engine_named(engine, address) as asking, show.progress() as told:
         if items:
-            rows = run(agent, items, chosen, out, scope, told, asking)
+            rows = run(agent, items, chosen, out, scope, told, asking, told.say)
         if sets:
-            said = run_words(agent, sets, out, scope, evidence, told, asking)
+            said = run_words(agent, sets, out, scope, evidence, told, asking, told.say)
     if rows is not None and said is not None:
-        write(out, rows, said or word_results(out))
+        at_hand = {item.name: item.dataset for item in items}
+        write(out, rows, said or word_results(out), at_hand)
     _show(rows, said, out, as_json)
 
 
@@ -171,7 +172,7 @@ def _found(
     """Return the sets of the names and the suite that can be asked, and why others cannot."""
     from gsco.evaluation.bench import local_items
     from gsco.evaluation.suites import choose
-    from gsco.evaluation.words import is_word_set, word_sets
+    from gsco.evaluation.wordsets import is_word_set, word_sets
 
     everything = suite == "local" or (suite is None and not names)
     chosen = choose(suite or "local", agent.tasks, data)

@@ -6,7 +6,8 @@ Official splits are kept; cases of training that share a patient or an image wit
 dropped, and the notes say how many.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,9 @@ from gsco.datasets.read import build
 from gsco.datasets.record import Dataset
 from gsco.datasets.row import Found, Row, complain
 from gsco.errors import DataError, UsageError
+
+Reader = Callable[[Path, DataCard], Laid[Item]]
+"""Reads a folder that is laid out as a card says."""
 
 
 def place_of(name: str, root: Path) -> Path | None:
@@ -44,7 +48,8 @@ def read_known(name: str, folder: Path) -> Dataset:
     task = task_of(card)
     laid = _laid(DIAGNOSIS[card.layout], card, folder)
     found = found_in(laid, card)
-    return build(found, task, name, card.licence, official=True)
+    made = build(found, task, name, card.licence, official=True)
+    return replace(made, credit=f"{card.citation}; {card.url}")
 
 
 def read_questions(
@@ -56,10 +61,7 @@ def read_questions(
         UsageError: the name is unknown, or the set asks no questions.
         DataError: files are missing or wrong (up to five problems are listed).
     """
-    card = card_named(name)
-    if card.layout not in QUESTIONS:
-        raise _other_kind(card, "questions", "vqa")
-    laid = _laid(QUESTIONS[card.layout], card, folder)
+    laid = _worded(name, folder, QUESTIONS, "questions", "vqa")
     if split == "official":
         return Questions(name, laid.items, laid.notes)
     note = "The splits are not the official ones: they part by image, so that no image is shared."
@@ -73,21 +75,24 @@ def read_reports(name: str, folder: Path) -> Reports:
         UsageError: the name is unknown, or the set has no reports.
         DataError: files are missing or wrong (up to five problems are listed).
     """
-    card = card_named(name)
-    if card.layout not in REPORTS:
-        raise _other_kind(card, "reports", "report")
-    laid = _laid(REPORTS[card.layout], card, folder)
+    laid = _worded(name, folder, REPORTS, "reports", "report")
     return Reports(name, laid.items, laid.notes)
 
 
-def _other_kind(card: DataCard, what: str, kind: str) -> UsageError:
-    return UsageError(
-        f"Data set {card.name!r} is of kind {card.kind!r} and has no {what}. "
-        f"Take one of kind {kind!r} from `gsco data list`."
-    )
+def _worded(
+    name: str, folder: Path, readers: Mapping[str, Reader[Item]], what: str, kind: str
+) -> Laid[Item]:
+    """Read a set of one kind by the reader of its layout."""
+    card = card_named(name)
+    if card.layout not in readers:
+        raise UsageError(
+            f"Data set {card.name!r} is of kind {card.kind!r} and has no {what}. "
+            f"Take one of kind {kind!r} from `gsco data list`."
+        )
+    return _laid(readers[card.layout], card, folder)
 
 
-def _laid(read: Callable[[Path, DataCard], Laid[Item]], card: DataCard, folder: Path) -> Laid[Item]:
+def _laid(read: Reader[Item], card: DataCard, folder: Path) -> Laid[Item]:
     check_there(card, folder)
     laid = read(folder, card)
     todo = f"`gsco data check {card.name} FOLDER` lists all of them, and what to do."

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gsco.datasets.read import licence_of
+from gsco.datasets.licence import licence_of
 from gsco.datasets.record import Split
 from gsco.datasets.row import complain, split_named
 from gsco.errors import DataError

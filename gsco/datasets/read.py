@@ -15,6 +15,7 @@ from gsco.datasets.checks import (
     keep_apart,
 )
 from gsco.datasets.folders import read_folders
+from gsco.datasets.licence import credit_of, licence_of
 from gsco.datasets.manifest import read_manifest
 from gsco.datasets.medmnist import read_npz
 from gsco.datasets.record import Dataset, Record
@@ -45,7 +46,7 @@ def read_dataset(
     task = task or _card(name, found)
     place = folder.parent if folder.is_file() else folder
     made = build(found, task, name, licence_of(place), allow_overlap=allow_overlap)
-    return replace(made, columns=(label_column, split_column))
+    return replace(made, columns=(label_column, split_column), credit=credit_of(place))
 
 
 def build(
@@ -175,13 +176,3 @@ def _fingerprint(records: Sequence[Record], digests: dict[str, str], content: by
         line = [record.id, size, digests.get(record.id), record.labels, record.split]
         summary.update(json.dumps(line).encode())
     return summary.hexdigest()
-
-
-def licence_of(folder: Path) -> str | None:
-    """Return the rest of the line `Licence: ...` of SOURCE.md."""
-    file = folder / "SOURCE.md"
-    if not file.is_file():
-        return None
-    text = file.read_text(encoding="utf-8", errors="replace")
-    found = re.search(r"^[-*\s]*licen[cs]e\**\s*:\**\s*(.+)$", text, re.IGNORECASE | re.MULTILINE)
-    return found[1].replace("**", "").strip() if found else None

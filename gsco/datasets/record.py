@@ -81,6 +81,8 @@ class Dataset:
     """SHA-256 of file names, sizes, labels and splits: changes when they do."""
     licence: str | None = None
     """What SOURCE.md says after `Licence:`; None if it does not."""
+    credit: str | None = None
+    """Whom to name beside an image: what SOURCE.md says after `Source:`; None if it does not."""
     notes: tuple[str, ...] = ()
     """What a person should know: what was cut, dropped or is scarce, in sentences."""
     columns: tuple[str, str] = ("label", "split")

@@ -4,8 +4,11 @@ OUT/SET/set.json       what the set and the systems are
         cases.jsonl    id, true labels and patient (hashed) of each case, in order
         SYSTEM.KEY.jsonl   the ledgers
 
-A set and a system are asked together, so that prompts share their beginnings. Killed at any moment
-and called again, a run ends with the same results, byte for byte; `stored` computes them.
+Set after set is asked, in each the systems that ask no generalist first: they are cheap, and what
+they find wrong with a set is found before anything is paid for. The cases of one system are asked
+together, as their prompts begin alike: a server keeps such a beginning and reads it once. The order
+changes no answer. Killed at any moment and called again, a run ends with the same results, byte for
+byte; `stored` computes them.
 """
 
 import hashlib
@@ -18,12 +21,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gsco.case import System
 from gsco.errors import DataError, WorkspaceError
+from gsco.evaluation.asking import Strand, ask
 from gsco.evaluation.engine import Engine, one_by_one
 from gsco.evaluation.evaluate import case_of, measured
 from gsco.evaluation.ledger import Answer, Ledger
+from gsco.evaluation.outlook import tokens_each
 from gsco.evaluation.overlap import refuse_learnt
 from gsco.evaluation.stored import VERSION, finish, keep_lines, locked
-from gsco.progress import Progress
+from gsco.progress import Progress, Say
 from gsco.prompts import wording
 from gsco.workflow import READING_SYSTEMS
 from gsco.workspace import open_task, write_text
@@ -127,6 +132,7 @@ def run(
     scope: Scope = Scope(),
     progress: Progress = lambda step, done, total: None,
     engine: Engine = one_by_one,
+    say: Say = lambda sentence: None,
 ) -> list[dict[str, Any]] | None:
     """Ask the systems whatever is not yet in the ledgers, and write the results.
 
@@ -138,6 +144,7 @@ def run(
         scope: which cases, and how.
         progress: told how far each set and system is.
         engine: who asks.
+        say: told after each batch how much time is left, and what was asked of the generalist.
 
     Returns:
         One mapping a set and system, or None while shards are missing.
@@ -147,20 +154,28 @@ def run(
         UsageError: another run writes to the folder.
     """
     with locked(out):
-        for item in items:
-            _answer(agent, item, systems, out, scope, progress, engine)
+        plans = {item.name: _plan(agent, item, systems, out, scope) for item in items}
+        strands = [strand for plan in plans.values() for strand in plan.strands]
+        for name in ask(agent, strands, engine, READING_SYSTEMS, progress, say):
+            about = _about(agent, plans[name], out / name, scope)
+            write_text(out / name / "set.json", about)
         return finish(out)
 
 
-def _answer(
-    agent: "GSCo",
-    item: Item,
-    systems: Sequence[System],
-    out: Path,
-    scope: Scope,
-    progress: Progress,
-    engine: Engine,
-) -> None:
+@dataclass(frozen=True)
+class Plan:
+    """One set, and what is to be asked of it."""
+
+    item: Item
+    strands: Sequence[Strand]
+    """One a system, in the order in which they are asked."""
+    ledgers: Mapping[System, Ledger]
+    """In the order in which the systems were named."""
+    notes: Sequence[str]
+    """What a reader of the results should know."""
+
+
+def _plan(agent: "GSCo", item: Item, systems: Sequence[System], out: Path, scope: Scope) -> Plan:
     folder, labels = out / item.name, agent.tools(item.task).task.texts
     records = item.dataset.split("test")
     if not records:
@@ -171,21 +186,20 @@ def _answer(
     mine = share(records, scope.shard)
     data = item.dataset.fingerprint
     ledgers = {s: Ledger(folder, s, _key(agent, data, item.task, s, scope.style)) for s in systems}
-    done, portions = {}, []
-    for system, ledger in ledgers.items():
+
+    def strand(system: System) -> Strand:
+        ledger, step = ledgers[system], f"{item.name} {system}"
         left = unanswered(mine, CHUNK, ledger, scope.retry)
-        done[system] = len(mine) - sum(map(len, left))
-        progress(f"{item.name} {system}", done[system], len(mine))
-        portions += [Portion(system, scope.style, ledger.key, labels, part) for part in left]
-    for number, answers in engine(agent, portions):
-        system = portions[number].system
-        ledgers[system].add(answers)
-        done[system] += len(answers)
-        progress(f"{item.name} {system}", done[system], len(mine))
-    named = _former(folder, list(ledgers.values()))
-    named |= {system: ledger.path.name for system, ledger in ledgers.items()}
+        works = [Portion(system, scope.style, ledger.key, labels, part) for part in left]
+        return Strand(item.name, system, step, ledger, works, sum(map(len, left)), len(mine))
+
     notes = [*item.dataset.notes, *filter(None, [flatters])]
-    write_text(folder / "set.json", _about(agent, item, named, scope, notes))
+    return Plan(item, list(map(strand, cheap_first(systems))), ledgers, notes)
+
+
+def cheap_first(systems: Sequence[System]) -> list[System]:
+    """Return each system once, those that ask the generalist last."""
+    return sorted(dict.fromkeys(systems), key=lambda system: system in READING_SYSTEMS)
 
 
 def share(cases: Sequence[T], shard: tuple[int, int]) -> Sequence[T]:
@@ -292,11 +306,14 @@ class Portion:
         start = time.perf_counter()
         data, task = str(self.key["data"]), str(self.key["task"])
         same_make(agent, _key(agent, data, task, self.system, self.style), self.key)
+        generalist = agent.tools(task, self.system, self.style).generalist
+        before = generalist.tokens if generalist else None
         cases = [case_of(record, task) for record in self.records]
         made = agent.diagnose_many(cases, self.system, style=self.style)
         each = (time.perf_counter() - start) / len(cases)
+        tokens = tokens_each(generalist, before, len(cases))
         pairs = zip(made, self.records, strict=True)
-        return [Answer.of(diagnosis, r.id, self.labels, each) for diagnosis, r in pairs]
+        return [Answer.of(diagnosis, r.id, self.labels, each, tokens) for diagnosis, r in pairs]
 
 
 def same_make(agent: "GSCo", found: Mapping[str, object], key: Mapping[str, object]) -> None:
@@ -312,10 +329,10 @@ def same_make(agent: "GSCo", found: Mapping[str, object], key: Mapping[str, obje
         )
 
 
-def _about(
-    agent: "GSCo", item: Item, ledgers: Mapping[str, str], scope: Scope, notes: Sequence[str]
-) -> str:
-    task = agent.tools(item.task).task
+def _about(agent: "GSCo", plan: Plan, folder: Path, scope: Scope) -> str:
+    item, task = plan.item, agent.tools(plan.item.task).task
+    ledgers = _former(folder, list(plan.ledgers.values()))
+    ledgers |= {system: ledger.path.name for system, ledger in plan.ledgers.items()}
     about = {
         "version": VERSION,
         "name": item.name,
@@ -324,9 +341,10 @@ def _about(
         "labels": list(task.texts),
         "data": item.dataset.name,
         "licence": item.dataset.licence,
-        "notes": list(notes),
+        "credit": item.dataset.credit,
+        "notes": list(plan.notes),
         "style": scope.style,
         "seed": scope.seed,
-        "ledgers": dict(ledgers),
+        "ledgers": ledgers,
     }
     return json.dumps(about, indent=1, ensure_ascii=False) + "\n"

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +59,9 @@ def measure_language(said: Sequence[Said], seed: int = 0) -> dict[str, Measure]:
     """Return the metrics of every kind of answer that is there, by name.
 
     Closed questions: `closed_accuracy`. Open ones: `open_exact_match`, `open_token_f1`. Reports:
-    `bleu_1` to `bleu_4`, `rouge_l`, `meteor`, `cider`, and `clinical_f1` over the CheXpert findings
-    as `findings_of` reads them. Of each kind also the share that was answered, `closed_answered`.
+    `bleu_1` to `bleu_4`, `rouge_l`, `meteor`, `cider`, and over the CheXpert findings as
+    `findings_of` reads them `clinical_f1` of all together and `clinical_f1_macro`, the mean of the
+    findings that somebody names. Of each kind also the share that was answered, `closed_answered`.
 
     Raises:
         UsageError: there are reports, and the packages that compare them are not installed.
@@ -134,9 +135,10 @@ def _report(said: Sequence[Said]) -> Mapping[str, Metric | str]:
     cider = cider_d(pairs)
     alone = "CIDEr-D weighs words by how rare they are: it needs two reports or more."
     scores["cider"] = alone if cider is None else _mean(cider)
-    clinical = _clinical([(one.expected, one.answer or "") for one in said])
+    told = _told([(one.expected, one.answer or "") for one in said])
     unmentioned = "No report, true or given, has a finding."
-    scores["clinical_f1"] = unmentioned if clinical(np.arange(len(said))) is None else clinical
+    for name, metric in (("clinical_f1", _micro(told)), ("clinical_f1_macro", _macro(told))):
+        scores[name] = unmentioned if metric(np.arange(len(said))) is None else metric
     return scores
 
 
@@ -241,20 +243,47 @@ def _grams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
     return Counter(zip(*(tokens[start:] for start in range(order)), strict=False))
 
 
-def _clinical(pairs: Sequence[tuple[str, str]]) -> Metric:
-    """Return the micro F1 over the findings; None for rows in which nobody names any."""
+class _Told(NamedTuple):
+    """Findings of reports, counted."""
+
+    hits: Rows
+    """(N, F) ones where both texts of a pair state a finding."""
+    named: Rows
+    """(N, F) how many of the two state it."""
+
+
+def _told(pairs: Sequence[tuple[str, str]]) -> _Told:
     names = sorted(FINDINGS)
 
-    def told(text: str) -> list[bool]:
+    def told(text: str) -> list[int]:
         found = findings_of(text)
-        return [name in found for name in names]
+        return [int(name in found) for name in names]
 
-    true = np.array([told(expected) for expected, _ in pairs])
-    said = np.array([told(answer) for _, answer in pairs])
-    hits, named = (true & said).sum(1), true.sum(1) + said.sum(1)
+    true = np.array([told(expected) for expected, _ in pairs], dtype=np.int64)
+    said = np.array([told(answer) for _, answer in pairs], dtype=np.int64)
+    return _Told(true & said, true + said)
+
+
+def _micro(told: _Told) -> Metric:
+    """Return the F1 over all findings together; None for rows in which nobody names any."""
+    hits, named = told.hits.sum(1), told.named.sum(1)
 
     def metric(rows: Rows) -> float | None:
         total = int(named[rows].sum())
         return 2 * float(hits[rows].sum()) / total if total else None
+
+    return metric
+
+
+def _macro(told: _Told) -> Metric:
+    """Return the mean F1 of the findings that are named; None for rows in which none is.
+
+    A finding that nobody names has no F1: it is left out, neither 0 nor 1.
+    """
+
+    def metric(rows: Rows) -> float | None:
+        hits, named = told.hits[rows].sum(0), told.named[rows].sum(0)
+        there = named > 0
+        return float((2 * hits[there] / named[there]).mean()) if there.any() else None
 
     return metric

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,15 +38,24 @@ class Answer:
     failures: list[str]
     seconds: float
     """Wall time, an even share of its batch's."""
+    tokens: float | None = None
+    """Of the generalist, an even share of its batch's; None where nobody counted."""
 
     @classmethod
-    def of(cls, made: Diagnosis, case: str, labels: Sequence[str], seconds: float) -> "Answer":
+    def of(
+        cls,
+        made: Diagnosis,
+        case: str,
+        labels: Sequence[str],
+        seconds: float,
+        tokens: float | None = None,
+    ) -> "Answer":
         """Keep of a diagnosis what is measured."""
         answer = list(made.answer) if isinstance(made.answer, tuple) else made.answer
         kept = None if made.prediction_set is None else list(made.prediction_set)
         shown = [made.probabilities[text] for text in labels] if made.probabilities else []
         failures = [f"{failure.part}: {failure.reason}" for failure in made.failures]
-        return cls(case, answer, shown, kept, made.review, failures, round(seconds, 6))
+        return cls(case, answer, shown, kept, made.review, failures, round(seconds, 6), tokens)
 
     @property
     def has_failed(self) -> bool:
@@ -131,10 +141,25 @@ class Ledger:
                     raise
 
 
+class Gathered(NamedTuple):
+    """Answers as arrays, and how many are not there yet."""
+
+    answers: Answers
+    missing: int
+
+
 def arrays(
     answers: Iterable[Answer], cases: Sequence[str], labels: Sequence[str], multi: bool
 ) -> Answers | None:
-    """Return answers as the arrays that are measured; None if a case has none.
+    """Return answers as the arrays that are measured; None if a case has none: see `gathered`."""
+    found = gathered(answers, cases, labels, multi)
+    return None if found.missing else found.answers
+
+
+def gathered(
+    answers: Iterable[Answer], cases: Sequence[str], labels: Sequence[str], multi: bool
+) -> Gathered:
+    """Return answers as the arrays that are measured; a case without one counts as missing.
 
     Args:
         answers: in any order; the last one of a case counts, other cases are left out.
@@ -160,10 +185,8 @@ def arrays(
         kept = None if answer.kept is None else tuple(answer.kept)
         sets[place] = None if kept is None else same.setdefault(kept, kept)
         review[place] = answer.review
-    if missing:
-        return None
     held = (np.nan_to_num(shown, nan=0.0) > 0.5).astype(np.int64)
-    return Answers(held if multi else chosen, shown, sets, review)
+    return Gathered(Answers(held if multi else chosen, shown, sets, review), len(missing))
 
 
 _AGAIN = "Delete the file: the next run makes it anew."

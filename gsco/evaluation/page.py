@@ -1,6 +1,6 @@
 """The report of a benchmark run: one self-contained HTML page, and the same as Markdown.
 
-Made from the run's files alone. No images of cases: whether they may be shown depends on a licence.
+Made from the run's files alone. Images of cases are among these only where the licence allows.
 """
 
 import base64
@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gsco.case import NOTICE
+from gsco.datasets.licence import open_licence
+from gsco.evaluation.disputed import Dispute, disputes_of, images_of, keep_images, reason_of
 from gsco.evaluation.metrics import Answers, risk_coverage
-from gsco.evaluation.stored import Stored, right, sets_of
+from gsco.evaluation.stored import Stored, sets_of
 from gsco.evaluation.words import word_results
 from gsco.workspace import write_text
 
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from gsco.datasets import Dataset
+
 Rows = Sequence[Mapping[str, Any]]
-SHOWN = 12
-"""Cases a set that are listed where the systems disagree."""
 
 
 @dataclass(frozen=True)
@@ -48,22 +50,32 @@ class Section:
     n: int
     rows: Rows
     pictures: list[Picture]
-    disputed: list[Mapping[str, Any]]
-    costs: Mapping[str, float]
-    """System to median seconds a case."""
+    disputed: list[Dispute]
+    images: Mapping[str, str]
+    """Case to image, of the disputed ones that may be shown."""
+    reason: str
+    """Why the others are not."""
+    terms: str | None
+    """Address of the licence by which images are shown."""
 
 
-def write(out: Path, rows: Rows, said: Rows | None = None) -> Path:
+def write(
+    out: Path, rows: Rows, said: Rows | None = None, data: "Mapping[str, Dataset] | None" = None
+) -> Path:
     """Write `report.html` and `report.md` of a finished run; return the page.
 
     Args:
         out: folder of the run.
         rows: what the systems' diagnoses come to; none if the run asked only for words.
         said: what questions and reports come to; computed from the folder if None.
+        data: set to its data where they are at hand: images of disputed cases are then kept.
     """
     from jinja2 import Environment
 
-    sections = [_section(stored, rows) for stored in sets_of(out)] if rows else []
+    sections, data = [], data or {}
+    for stored in sets_of(out) if rows else []:
+        name = stored.about["name"]
+        sections.append(_section(stored, rows, out / name, data.get(name)))
     given = {
         "notice": NOTICE,
         "sections": sections,
@@ -79,51 +91,29 @@ def write(out: Path, rows: Rows, said: Rows | None = None) -> Path:
     return out / "report.html"
 
 
-def _section(stored: Stored, rows: Rows) -> Section:
+def _section(stored: Stored, rows: Rows, folder: Path, dataset: "Dataset | None") -> Section:
     mine = [row for row in rows if row["set"] == stored.about["name"]]
     multi = stored.targets.ndim == 2
     answers = {row["system"]: stored.answers(row["system"]) for row in mine}
     said = {name: found for name, found in answers.items() if found is not None}
     best = max(mine, key=lambda row: row["balanced_accuracy"])["system"]
-    costs = {
-        name: float(np.median([answer.seconds for answer in stored.ledgers[name].lines()]))
-        for name in said
-    }
+    costs = {name: _spent(stored, name) for name in said}
     pictures = [_reliability(said, stored), _cost(mine, costs)]
     if not multi:
         pictures += [_risks(said, stored), _confusion(best, said[best], stored)]
+    disputed, licence = disputes_of(stored, said), stored.about["licence"]
+    if dataset is not None:
+        keep_images(folder, disputed, dataset)
     return Section(
         about=stored.about,
         n=len(stored.cases),
         rows=mine,
         pictures=pictures,
-        disputed=_disputed(stored, said),
-        costs=costs,
+        disputed=disputed,
+        images=images_of(folder, licence),
+        reason=reason_of(licence),
+        terms=open_licence(licence),
     )
-
-
-def _disputed(stored: Stored, said: Mapping[str, Answers]) -> list[Mapping[str, Any]]:
-    """Return the cases that about half of the systems tell rightly."""
-    told = np.array([right(found, stored.targets) for found in said.values()])
-    shares = told.mean(axis=0)
-    order = np.argsort(np.abs(shares - 0.5), kind="stable")
-    chosen = [int(i) for i in order[:SHOWN] if 0 < shares[i] < 1]
-    return [
-        {
-            "case": stored.cases[i],
-            "truth": _words(stored.targets[i], stored.labels),
-            "said": {name: _words(found.chosen[i], stored.labels) for name, found in said.items()},
-        }
-        for i in chosen
-    ]
-
-
-def _words(answer: NDArray[np.int64], labels: Sequence[str]) -> str:
-    """Say a class number, or zeros and ones of a multi-label task."""
-    if answer.ndim:
-        held = (text for text, holds in zip(labels, answer, strict=True) if holds)
-        return ", ".join(held) or "none"
-    return labels[int(answer)] if answer >= 0 else "no answer"
 
 
 def _share(value: float | None) -> str:
@@ -231,16 +221,34 @@ def _confusion(name: str, found: Answers, stored: Stored) -> Picture:
     return _picture(figure, "Confusion", says)
 
 
-def _cost(rows: Rows, costs: Mapping[str, float]) -> Picture:
+class Spent(NamedTuple):
+    """What a case cost."""
+
+    seconds: float
+    """The median."""
+    tokens: float | None
+    """The mean; None where nobody counted."""
+
+
+def _spent(stored: Stored, system: str) -> Spent:
+    told = [(answer.seconds, answer.tokens) for answer in stored.ledgers[system].lines()]
+    counted = [tokens for _, tokens in told if tokens is not None]
+    mean = float(np.mean(counted)) if counted else None
+    return Spent(float(np.median([seconds for seconds, _ in told])), mean)
+
+
+def _cost(rows: Rows, costs: Mapping[str, Spent]) -> Picture:
     figure = _figure()
     axes = figure.add_subplot(
         xlabel="seconds a case (median, log)", ylabel="balanced accuracy", xscale="log"
     )
     for row in rows:
-        x, y = max(costs[row["system"]], 1e-5), row["balanced_accuracy"]
+        x, y = max(costs[row["system"]].seconds, 1e-5), row["balanced_accuracy"]
         axes.plot(x, y, "o", color="tab:blue", markersize=4)
         axes.annotate(row["system"], (x, y), fontsize=7, xytext=(3, 3), textcoords="offset points")
-    return _picture(figure, "Cost and accuracy", "On one machine, in batches.")
+    counted = [f"{n} {one.tokens:,.0f}" for n, one in costs.items() if one.tokens is not None]
+    tokens = f" Tokens of the generalist a case: {', '.join(counted)}." if counted else ""
+    return _picture(figure, "Cost and accuracy", f"On one machine, in batches.{tokens}")
 
 
 def _legend(axes: "Axes", place: str) -> None:

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gsco.case import SYSTEMS, System
 from gsco.errors import DataError, UsageError
-from gsco.evaluation.ledger import Ledger, arrays
+from gsco.evaluation.ledger import Gathered, Ledger, arrays, gathered
 from gsco.evaluation.metrics import Answers, Row, measure, resamples
 from gsco.evaluation.paired import detectable, holm, mcnemar
 from gsco.workspace import write_text
@@ -80,10 +80,15 @@ class Stored:
         """The task's labels in order."""
         return list(self.about["labels"])
 
+    def gathered(self, system: str) -> Gathered:
+        """Return a system's answers in the order of the cases, and how many are missing."""
+        multi = self.targets.ndim == 2
+        return gathered(self.ledgers[system].lines(), self.cases, self.labels, multi)
+
     def answers(self, system: str) -> Answers | None:
         """Return a system's answers in the order of the cases; None while some are missing."""
-        multi = self.targets.ndim == 2
-        return arrays(self.ledgers[system].lines(), self.cases, self.labels, multi)
+        found = self.gathered(system)
+        return None if found.missing else found.answers
 
 
 def sets_of(out: Path) -> list[Stored]:
@@ -148,26 +153,42 @@ def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def results(out: Path) -> list[dict[str, Any]] | None:
     """Compute every figure from the stored answers; None while some are missing."""
+    found = _computed(out)
+    return None if found.missing else found.rows
+
+
+class Computed(NamedTuple):
+    """The figures of a run, and which answers they lack."""
+
+    rows: list[dict[str, Any]]
+    """None of them count where something is missing."""
+    missing: list[str]
+    """A sentence for each set and system that lacks answers."""
+
+
+def _computed(out: Path) -> Computed:
+    """Read each ledger once, and compute what can be computed."""
     rows: list[dict[str, Any]] = []
+    missing: list[str] = []
     for stored in sets_of(out):
-        found = _rows(stored)
-        if found is None:
-            return None
-        rows += found
+        said: dict[str, Answers] = {}
+        for system in (s for s in SYSTEMS if s in stored.ledgers):
+            said[system], lacking = stored.gathered(system)
+            if lacking:
+                missing.append(
+                    f"{stored.about['name']} {system}: {lacking} of {len(stored.cases)} cases "
+                    "have no answer. Run it again."
+                )
+        # Of a run that is not finished nothing is measured.
+        rows += [] if missing else _rows(stored, said)
     tested = [row for row in rows if row["mcnemar_p"] is not None]
     for row, corrected in zip(tested, holm([r["mcnemar_p"] for r in tested]), strict=True):
         row["mcnemar_p_holm"] = corrected
-    return rows
+    return Computed(rows, missing)
 
 
-def _rows(stored: Stored) -> list[dict[str, Any]] | None:
+def _rows(stored: Stored, said: Mapping[str, Answers]) -> list[dict[str, Any]]:
     draws = resamples(stored.groups, RESAMPLED, stored.about["seed"])
-    said: dict[str, Answers] = {}
-    for system in (s for s in SYSTEMS if s in stored.ledgers):
-        answers = stored.answers(system)
-        if answers is None:
-            return None
-        said[system] = answers
     baseline = said.get(BASELINE)
     rows = []
     for name, shown in said.items():
@@ -199,16 +220,8 @@ def right(said: Answers, targets: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 def verify(out: Path) -> list[str]:
     """Compute every figure anew from the stored answers; return what does not agree."""
-    problems = []
-    for stored in sets_of(out):
-        for system, ledger in stored.ledgers.items():
-            missing = set(stored.cases) - ledger.known().keys()
-            if missing:
-                problems.append(
-                    f"{stored.about['name']} {system}: {len(missing)} of {len(stored.cases)} cases "
-                    "have no answer. Run it again."
-                )
-    return problems + stale(out / RESULTS, results(out))
+    rows, missing = _computed(out)
+    return missing + stale(out / RESULTS, None if missing else rows)
 
 
 def stale(path: Path, rows: Sequence[Mapping[str, Any]] | None) -> list[str]:

@@ -8,32 +8,31 @@ OUT/language.json       every figure, computed from the files above alone
 Each answer is on disk as soon as a few are known; a run that was killed goes on where it was.
 """
 
-import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gsco.case import Case
 from gsco.errors import DataError, GscoError
+from gsco.evaluation.asking import Strand, ask
 from gsco.evaluation.bench import Scope, same_make, share, unanswered
 from gsco.evaluation.engine import Engine, one_by_one
 from gsco.evaluation.evaluate import spread
 from gsco.evaluation.language import Kind, Said, measure_language
 from gsco.evaluation.ledger import Answer, Ledger
+from gsco.evaluation.outlook import tokens_each
 from gsco.evaluation.stored import as_text, damaged, gather, keep_lines, locked, stale
-from gsco.progress import Progress
+from gsco.evaluation.wordsets import Asked, WordSet, no_answer
+from gsco.progress import Progress, Say
 from gsco.prompts import wording
 from gsco.workspace import write_text
 from specialists import SpecialistError
 
 if TYPE_CHECKING:
     from gsco.agent import GSCo
-    from gsco.datasets import Question, Report
-    from gsco.datasets.question import Cell
 
 VERSION = 1
 CHUNK = 32
@@ -44,159 +43,6 @@ WORD_FILES = ("asked.jsonl", "words.json")
 WHO = "generalist"
 
 
-@dataclass(frozen=True)
-class Asked:
-    """One question, or the wish for one report."""
-
-    id: str
-    group: str
-    kind: Kind
-    expected: str
-    shown: str
-    """The question with its options, and which images: what an answer depends on."""
-    ask: Callable[["GSCo", str | None], Answer]
-    """From the agent and the task whose evidence is shown to what it said."""
-
-
-@dataclass(frozen=True)
-class WordSet:
-    """The test part of a published set of questions or reports."""
-
-    name: str
-    fingerprint: str
-    licence: str
-    asked: tuple[Asked, ...]
-    notes: tuple[str, ...] = ()
-
-
-def word_sets(
-    root: Path, names: Sequence[str] = (), *, reports: bool = True, forgive: bool = False
-) -> tuple[list[WordSet], dict[str, str]]:
-    """Return the sets of questions and reports under `root`, and why others are left out.
-
-    Args:
-        root: holds the folder of each set, named as in `gsco data list`, or with _ for -.
-        names: sets to take; all that are there if none is given.
-        reports: whether reports can be asked for.
-        forgive: whether a set that is named may be damaged, and is then left out.
-
-    Raises:
-        DataError: a set that is named is damaged, and that is not forgiven.
-    """
-    from gsco.datasets.card import data_cards
-    from gsco.datasets.known import place_of
-
-    found, left = [], {}
-    cards = {n: c for n, c in data_cards().items() if c.kind in ("vqa", "report")}
-    for name, card in cards.items():
-        if names and name not in names:
-            continue
-        folder = place_of(name, root)
-        if folder is None:
-            if names:
-                left[name] = f"no {name!r} under {root.name!r}; `gsco data show {name}` says where"
-        elif card.kind == "report" and not reports:
-            left[name] = "reports need the evidence of a task; give --evidence TASK"
-        else:
-            try:
-                made = _questions(name, folder) if card.kind == "vqa" else _reports(name, folder)
-            except DataError as error:
-                if names and not forgive:
-                    raise
-                # Nobody asked for it by name: the others must not suffer.
-                left[name] = str(error)
-                continue
-            found.append(WordSet(name, _fingerprint(made[0]), card.licence, *made))
-    return found, left
-
-
-def is_word_set(name: str) -> bool:
-    """Whether that is the name of a published set of questions or reports."""
-    from gsco.datasets.card import data_cards
-
-    return name in data_cards() and data_cards()[name].kind in ("vqa", "report")
-
-
-def _questions(name: str, folder: Path) -> tuple[tuple[Asked, ...], tuple[str, ...]]:
-    from gsco.datasets import read_questions
-
-    read = read_questions(name, folder)
-    asked = tuple(
-        Asked(
-            q.id,
-            _hashed(q.patient or q.place),
-            q.kind,
-            q.answer,
-            json.dumps([q.question, q.options, _image(q.image)]),
-            _asking(q),
-        )
-        for q in read.split("test")
-    )
-    return asked, read.notes
-
-
-def _reports(name: str, folder: Path) -> tuple[tuple[Asked, ...], tuple[str, ...]]:
-    from gsco.datasets import read_reports
-
-    read = read_reports(name, folder)
-    asked = tuple(
-        Asked(
-            r.id,
-            _hashed(r.patient or r.id),
-            "report",
-            r.report,
-            json.dumps([_image(image) for image in r.images]),
-            _reporting(r),
-        )
-        for r in read.split("test")
-    )
-    return asked, read.notes
-
-
-def _asking(question: "Question") -> Callable[["GSCo", str | None], Answer]:
-    # What can be chosen comes from the question alone; the true answer must not tell.
-    def ask(agent: "GSCo", task: str | None) -> Answer:
-        made = agent.ask(question.open(), question.question, options=question.options, task=task)
-        failures = [f"{one.part}: {one.reason}" for one in made.failures]
-        if made.composed:
-            return _none(question.id, [*failures, f"{made.model} cannot write an answer"])
-        chances = list(made.probabilities.values())
-        return Answer(question.id, made.text, chances, None, False, failures, 0.0)
-
-    return ask
-
-
-def _reporting(report: "Report") -> Callable[["GSCo", str | None], Answer]:
-    def ask(agent: "GSCo", task: str | None) -> Answer:
-        made = agent.report(Case(report.open(), task or ""))
-        failures = [f"{one.part}: {one.reason}" for one in made.failures]
-        # A text that is put together from evidence is a report of a kind; the failure marks it.
-        marks = [f"{made.model} cannot write: composed from evidence"] if made.composed else []
-        return Answer(report.id, made.text, [], None, False, [*failures, *marks], 0.0)
-
-    return ask
-
-
-def _none(id: str, failures: Sequence[str]) -> Answer:
-    return Answer(id, None, [], None, False, list(failures), 0.0)
-
-
-def _image(image: "Path | Cell") -> list[object]:
-    """Return what changes with an image: of a file its name and size."""
-    if isinstance(image, Path):
-        return [image.name, image.stat().st_size if image.is_file() else None]
-    return [hashlib.sha256(image.content).hexdigest()]
-
-
-def _hashed(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _fingerprint(asked: Sequence[Asked]) -> str:
-    told = [(one.id, one.group, one.kind, one.expected, one.shown) for one in asked]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
-
-
 def run_words(
     agent: "GSCo",
     sets: Sequence[WordSet],
@@ -205,6 +51,7 @@ def run_words(
     task: str | None = None,
     progress: Progress = lambda step, done, total: None,
     engine: Engine = one_by_one,
+    say: Say = lambda sentence: None,
 ) -> list[dict[str, Any]] | None:
     """Ask whatever is not in the ledgers yet, and write the results.
 
@@ -216,6 +63,7 @@ def run_words(
         task: whose specialists and similar cases are shown beside each question; None for none.
         progress: told how far each set is.
         engine: who asks.
+        say: told after each batch how much time is left, and what was asked of the generalist.
 
     Returns:
         One mapping a set, or None while shards are missing.
@@ -225,8 +73,12 @@ def run_words(
         UsageError: another run writes to the folder.
     """
     with locked(out):
-        for one in sets:
-            _answer(agent, one, out / one.name, scope, task, progress, engine)
+        strands = [_strand(agent, one, out / one.name, scope, task) for one in sets]
+        ledgers = {strand.name: strand.ledger for strand in strands}
+        whole = {one.name: one for one in sets}
+        for name in ask(agent, strands, engine, whole, progress, say):
+            about = _about(agent, whole[name], ledgers[name], scope, task)
+            write_text(out / name / "words.json", about)
         return _finish(out)
 
 
@@ -251,15 +103,7 @@ def _finish(out: Path) -> list[dict[str, Any]] | None:
     return rows
 
 
-def _answer(
-    agent: "GSCo",
-    one: WordSet,
-    folder: Path,
-    scope: Scope,
-    task: str | None,
-    progress: Progress,
-    engine: Engine,
-) -> None:
+def _strand(agent: "GSCo", one: WordSet, folder: Path, scope: Scope, task: str | None) -> Strand:
     if not one.asked:
         raise DataError(f"{one.name!r} has no test part. Leave it out.")
     asked = spread(one.asked, scope.limit)
@@ -268,12 +112,12 @@ def _answer(
     ledger = Ledger(folder, WHO, _key(agent, one.fingerprint, task))
     mine = share(asked, scope.shard)
     left = unanswered(mine, CHUNK, ledger, scope.retry)
-    done = len(mine) - sum(map(len, left))
-    progress(one.name, done, len(mine))
-    for _, answers in engine(agent, [Portion(ledger.key, task, part) for part in left]):
-        ledger.add(answers)
-        done += len(answers)
-        progress(one.name, done, len(mine))
+    works = [Portion(ledger.key, task, part) for part in left]
+    # Questions of one set cost about the same.
+    return Strand(one.name, one.name, one.name, ledger, works, sum(map(len, left)), len(mine))
+
+
+def _about(agent: "GSCo", one: WordSet, ledger: Ledger, scope: Scope, task: str | None) -> str:
     about = {
         "version": VERSION,
         "name": one.name,
@@ -284,7 +128,7 @@ def _answer(
         "seed": scope.seed,
         "ledger": ledger.path.name,
     }
-    write_text(folder / "words.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    return json.dumps(about, indent=1, ensure_ascii=False) + "\n"
 
 
 def _key(agent: "GSCo", data: str, task: str | None) -> dict[str, object]:
@@ -316,8 +160,11 @@ class Portion:
             WorkspaceError: whoever does this has other models or settings than the ledger is of.
         """
         same_make(agent, _key(agent, str(self.key["data"]), self.task), self.key)
+        before = agent.generalist.tokens
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            return list(pool.map(lambda one: _said(agent, one, self.task), self.asked))
+            made = list(pool.map(lambda one: _said(agent, one, self.task), self.asked))
+        each = tokens_each(agent.generalist, before, len(made))
+        return [replace(one, tokens=each) for one in made]
 
 
 def _said(agent: "GSCo", one: Asked, task: str | None) -> Answer:
@@ -326,8 +173,8 @@ def _said(agent: "GSCo", one: Asked, task: str | None) -> Answer:
     try:
         made = one.ask(agent, task)
     except (GscoError, SpecialistError) as error:
-        made = _none(one.id, [str(error)])
-    return Answer(**{**asdict(made), "seconds": round(time.perf_counter() - start, 6)})
+        made = no_answer(one.id, [str(error)])
+    return replace(made, seconds=round(time.perf_counter() - start, 6))
 
 
 def has_words(out: Path) -> bool:

@@ -25,6 +25,8 @@ class Generalist(Protocol):
     """Whether it can write free text: small models can only choose."""
     seen: frozenset[str]
     """Beginnings of the content hashes of images it learnt from; empty where nobody knows."""
+    tokens: int | None
+    """Read and written so far, in prompts and answers; None where nobody counts them."""
 
     @property
     def identity(self) -> str:

@@ -54,6 +54,7 @@ class EmbeddedGeneralist:
         self.answer_form: Form = answer_form or card.answer_form
         self.writes = card.writes
         self.seen = seen_in(Path(source))
+        self.tokens: int | None = None
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._model, self._processor = load_model(source, self._device)
         self._tokenizer = self._processor.tokenizer

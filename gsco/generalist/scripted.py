@@ -28,6 +28,7 @@ class ScriptedGeneralist:
         self.answer_form = answer_form
         self.writes = writes
         self.seen: frozenset[str] = frozenset()
+        self.tokens: int | None = None
         self.asked: list[Prompt] = []
         self._script = script
         self._text = tuple(text)

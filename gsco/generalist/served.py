@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import openai
 from openai import AsyncOpenAI
+from openai.types import CompletionUsage
 from PIL import Image
 
 from gsco.case import Reading
@@ -113,6 +114,7 @@ class ServedGeneralist:
         self.writes = True if writes is None else writes
         self._writes = writes
         self.seen: frozenset[str] = frozenset()
+        self.tokens: int | None = None
         # One loop of our own keeps the connections, whatever loop or thread a caller lives in.
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, daemon=True)
@@ -302,6 +304,7 @@ class ServedGeneralist:
 
     async def _score(self, prompt: Prompt, urls: Mapping[int, str]) -> Score:
         async with self._asked(prompt, request_of(prompt, urls)) as said:
+            self._count(said.usage)
             return score_of(prompt, said.choices[0])
 
     async def _write(self, prompt: Prompt, longest: int) -> AsyncIterator[str]:
@@ -311,10 +314,12 @@ class ServedGeneralist:
             "max_tokens": longest,
             "temperature": 0,
             "stream": True,
+            "stream_options": {"include_usage": True},
         }
         try:
             async with self._asked(prompt, request) as stream:
                 async for chunk in stream:
+                    self._count(chunk.usage)
                     if chunk.choices and (piece := chunk.choices[0].delta.content):
                         yield piece
         except openai.APIError as error:
@@ -322,6 +327,11 @@ class ServedGeneralist:
                 f"{self.name!r} broke off while it wrote ({error}). "
                 "See the log of the server, and ask again."
             ) from error
+
+    def _count(self, usage: CompletionUsage | None) -> None:
+        """Add what a server says it has read and written; only the loop's thread does so."""
+        if usage is not None:
+            self.tokens = (self.tokens or 0) + usage.total_tokens
 
     # Any: the client's many overloads do not pass through one function.
     @asynccontextmanager

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from gsco.settings import Settings
 from gsco.task import Task
 from specialists import train
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 BACKBONES = ("mobilenetv3-small", "vit-tiny", "resnet18-small")
 SPLITS = (("train", 40), ("val", 30), ("test", 20))
 FINDINGS = replace(TASK, id="findings", kind="multi", title="Drawn findings")
@@ -155,3 +157,15 @@ def multi_workspace(short_recipe: None, tmp_path_factory: pytest.TempPathFactory
         generalist=ScriptedGeneralist(tell),
     )
     return folder / "workspace"
+
+
+# Not for the session: while it runs, no test of this process can run an event loop of its own.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    with playwright.sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()

@@ -13,7 +13,8 @@ from test_words import first
 from gsco.agent import GSCo
 from gsco.evaluation import words
 from gsco.evaluation.bench import Scope
-from gsco.evaluation.words import run_words, word_sets
+from gsco.evaluation.words import run_words
+from gsco.evaluation.wordsets import word_sets
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.settings import Settings
 

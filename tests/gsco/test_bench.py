@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,6 +128,19 @@ def test_a_figure_or_an_answer_that_was_changed_is_found(whole: Path) -> None:
     assert verify(whole) == ["results.json does not hold what the stored answers give."]
     ledger.write_text("\n".join(lines[:-1]) + "\n")
     assert "1 of 20 cases have no answer" in verify(whole)[0]
+
+
+def test_verify_reads_each_ledger_once(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    lines = Ledger.lines
+
+    def noted(ledger: Ledger) -> Iterator[Answer]:
+        read.append(ledger.path.name.partition(".")[0])
+        return lines(ledger)
+
+    monkeypatch.setattr(Ledger, "lines", noted)
+    assert verify(whole) == []
+    assert sorted(read) == ["gsco", "specialist"]
 
 
 def test_a_damaged_line_is_named(whole: Path) -> None:

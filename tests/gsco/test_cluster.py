@@ -13,17 +13,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from asked_layouts import r2gen, vqa_rad
 
 from gsco.agent import GSCo
 from gsco.case import System
 from gsco.datasets import Dataset
 from gsco.errors import ClusterError, DataError, UsageError, WorkspaceError
-from gsco.evaluation import bench, cluster, stored
+from gsco.evaluation import bench, cluster, stored, words
 from gsco.evaluation.bench import Item, Portion, Scope, run
 from gsco.evaluation.cluster import LOOPBACK, QUIET
 from gsco.evaluation.engine import Done, Engine, engine_named, one_by_one
 from gsco.evaluation.ledger import Answer, Ledger
 from gsco.evaluation.stored import RESULTS, verify
+from gsco.evaluation.words import run_words, verify_words
+from gsco.evaluation.wordsets import word_sets
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.prompts import Prompt
 from gsco.settings import Settings
@@ -41,14 +44,21 @@ def tinted(prompt: Prompt) -> Mapping[str, float]:
     return {"red spot": sure, "blue spot": 1 - sure}
 
 
+def first(prompt: Prompt) -> Mapping[str, float]:
+    """Say the first of the answers."""
+    return {answer: float(answer == prompt.answers[0]) for answer in prompt.answers}
+
+
 def fail(agent: GSCo, error: Exception) -> list[Answer]:
     raise error
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored, "RESAMPLED", 50)
-    monkeypatch.setattr(bench, "CHUNK", 4)
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(stored, "RESAMPLED", 50)
+        patched.setattr(bench, "CHUNK", 4)
+        yield
 
 
 @pytest.fixture
@@ -90,11 +100,15 @@ def answered(out: Path) -> list[int]:
     return [n for one in ledgers for n in Counter(a.case for a in one.lines()).values()]
 
 
-@pytest.fixture
-def whole(agent: GSCo, items: list[Item], tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def whole(
+    small: None, workspace: Path, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A finished run of this process."""
-    run(agent, items, SYSTEMS, tmp_path / "whole")
-    return tmp_path / "whole"
+    out = tmp_path_factory.mktemp("whole")
+    agent = GSCo.open(workspace, generalist=ScriptedGeneralist(tinted), settings=Settings())
+    run(agent, [Item("spots", "spots", dataset)], SYSTEMS, out)
+    return out
 
 
 def check_same(out: Path, whole: Path) -> None:
@@ -109,24 +123,74 @@ def results(out: Path) -> bytes:
 
 
 @pytest.mark.slow
-def test_two_nodes_give_the_bytes_that_one_process_gives(
-    engine: Engine, agent: GSCo, items: list[Item], whole: Path, tmp_path: Path
+def test_questions_and_reports_are_asked_on_two_nodes_as_in_one_process(
+    engine: Engine, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(words, "CHUNK", 4)
+    for name, write in (("vqa-rad", vqa_rad), ("iu-xray", r2gen("iu-xray"))):
+        (tmp_path / "sets" / name).mkdir(parents=True)
+        write(tmp_path / "sets" / name)
+    sets, _ = word_sets(tmp_path / "sets")
+    agent = GSCo.open(workspace, generalist=ScriptedGeneralist(first), settings=Settings())
+    for out, asking in ((tmp_path / "one", one_by_one), (tmp_path / "two", engine)):
+        assert run_words(agent, sets, out, Scope(), "spots", engine=asking) is not None
+    assert verify_words(tmp_path / "two") == []
+    told = [(tmp_path / out / words.RESULTS).read_bytes() for out in ("one", "two")]
+    assert told[0] == told[1]
+    for one in sets:
+        (path,) = (tmp_path / "two" / one.name).glob("generalist.*.jsonl")
+        asked = [answer.case for answer in Ledger.at(path).lines()]
+        assert sorted(asked) == sorted(question.id for question in one.asked)
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_in_a_worker_is_said(
+    engine: Engine, agent: GSCo, items: list[Item]
+) -> None:
+    with pytest.raises(ClusterError, match=r"A worker of the Ray cluster stopped\. No such scan"):
+        list(engine(agent, [partial(fail, error=DataError("No such scan. Look again."))]))
+    with pytest.raises(ClusterError, match=r"gave up .KeyError: 'a bug'.*Run it again"):
+        list(engine(agent, [partial(fail, error=KeyError("a bug"))]))
+
+
+# The plain way, in which nobody dies, is that of the questions.
+@pytest.mark.slow
+def test_two_nodes_give_the_bytes_of_one_process_even_where_a_worker_is_killed(
+    engine: Engine,
+    workspace: Path,
+    items: list[Item],
+    whole: Path,
+    tmp_path: Path,
 ) -> None:
     import ray
 
     assert {node["NodeManagerAddress"] for node in ray.nodes()} == {"127.0.0.1"}
     assert len(ray.nodes()) == 2
-    told: list[tuple[str, int, int]] = []
-    run(agent, items, SYSTEMS, tmp_path / "out", Scope(), lambda *step: told.append(step), engine)
-    check_same(tmp_path / "out", whole)
-    assert [done for step, done, _ in told if step == "spots gsco"] == list(range(0, 21, 4))
-    before = results(tmp_path / "out")
-    run(agent, items, SYSTEMS, tmp_path / "out", engine=engine)
-    assert results(tmp_path / "out") == before
+    out, bomb = tmp_path / "out", tmp_path / "bomb"
+    told: list[tuple[str, int]] = []
+
+    def deadly(prompt: Prompt) -> Mapping[str, float]:
+        if bomb.exists():
+            bomb.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return tinted(prompt)
+
+    def lay(step: str, done: int, total: int) -> None:
+        told.append((step, done))
+        if (step, done) == ("spots gsco", 8):
+            bomb.touch()
+
+    agent = GSCo.open(workspace, generalist=ScriptedGeneralist(deadly), settings=Settings())
+    run(agent, items, SYSTEMS, out, Scope(), lay, engine)
+    assert not bomb.exists()
+    check_same(out, whole)
+    assert [done for step, done in told if step == "spots gsco"] == list(range(0, 21, 4))
+    run(agent, items, SYSTEMS, out, engine=engine)
+    check_same(out, whole)
 
 
 @pytest.mark.slow
-def test_a_driver_that_is_killed_goes_on_and_asks_nothing_twice(
+def test_a_driver_that_is_killed_goes_on_and_asks_nothing_twice_even_where_a_node_dies(
     two_nodes: Any,
     engine: Engine,
     agent: GSCo,
@@ -143,63 +207,16 @@ def test_a_driver_that_is_killed_goes_on_and_asks_nothing_twice(
     ran = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
     assert ran.returncode == -signal.SIGKILL, ran.stderr
     assert len(answered(out)) == 24
-    run(agent, items, SYSTEMS, out, engine=engine)
-    check_same(out, whole)
 
-
-@pytest.mark.slow
-def test_what_goes_wrong_in_a_worker_is_said(
-    engine: Engine, agent: GSCo, items: list[Item]
-) -> None:
-    with pytest.raises(ClusterError, match=r"A worker of the Ray cluster stopped\. No such scan"):
-        list(engine(agent, [partial(fail, error=DataError("No such scan. Look again."))]))
-    with pytest.raises(ClusterError, match=r"gave up .KeyError: 'a bug'.*Run it again"):
-        list(engine(agent, [partial(fail, error=KeyError("a bug"))]))
-
-
-@pytest.mark.slow
-def test_a_worker_that_is_killed_has_its_cases_asked_once_by_another(
-    engine: Engine,
-    workspace: Path,
-    items: list[Item],
-    whole: Path,
-    tmp_path: Path,
-) -> None:
-    out, bomb = tmp_path / "out", tmp_path / "bomb"
-
-    def deadly(prompt: Prompt) -> Mapping[str, float]:
-        if bomb.exists():
-            bomb.unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return tinted(prompt)
-
-    def lay(step: str, done: int, total: int) -> None:
-        if (step, done) == ("spots gsco", 8):
-            bomb.touch()
-
-    agent = GSCo.open(workspace, generalist=ScriptedGeneralist(deadly), settings=Settings())
-    run(agent, items, SYSTEMS, out, Scope(), lay, engine)
-    assert not bomb.exists()
-    check_same(out, whole)
-
-
-@pytest.mark.slow
-def test_a_node_that_is_killed_has_its_cases_asked_once_by_the_other(
-    two_nodes: Any,
-    engine: Engine,
-    agent: GSCo,
-    items: list[Item],
-    whole: Path,
-    tmp_path: Path,
-) -> None:
     def kill(step: str, done: int, total: int) -> None:
+        # Of the twenty answers of gsco four were there.
         if (step, done) == ("spots gsco", 8):
             (node,) = two_nodes.worker_nodes
             two_nodes.remove_node(node, allow_graceful=False)
 
-    run(agent, items, SYSTEMS, tmp_path / "out", Scope(), kill, engine)
+    run(agent, items, SYSTEMS, out, Scope(), kill, engine)
     assert len(two_nodes.worker_nodes) == 0
-    check_same(tmp_path / "out", whole)
+    check_same(out, whole)
 
 
 def test_other_models_than_those_of_the_ledger_are_refused(

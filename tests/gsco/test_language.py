@@ -1,9 +1,12 @@
 """Metrics of words: as the reference packages have them, and as one counts by hand."""
 
 import math
+from collections.abc import Sequence
 
 import nltk.translate.bleu_score
+import numpy as np
 import pytest
+import torch
 from sklearn.metrics import f1_score
 
 from gsco.errors import UsageError
@@ -104,7 +107,7 @@ def test_bleu_is_that_of_torchmetrics() -> None:
 def test_equal_reports_have_the_highest_scores_and_missing_ones_the_lowest() -> None:
     same = measure_language(said("report", *zip(TRUE, TRUE, strict=True)))
     none = measure_language(said("report", *((text, None) for text in TRUE)))
-    for name in ("bleu_1", "bleu_4", "rouge_l", "clinical_f1"):
+    for name in ("bleu_1", "bleu_4", "rouge_l", "clinical_f1", "clinical_f1_macro"):
         assert same[name].value == pytest.approx(1)
         assert none[name].value == 0
     assert (same["meteor"].value or 0) > 0.99
@@ -138,8 +141,9 @@ def test_one_report_alone_has_no_cider_and_says_why() -> None:
     found = measure_language(said("report", ("No change.", "No change.")))
     assert found["cider"].value is None
     assert "two reports" in found["cider"].note
-    assert found["clinical_f1"].value is None
-    assert "finding" in found["clinical_f1"].note
+    for name in ("clinical_f1", "clinical_f1_macro"):
+        assert found[name].value is None
+        assert "finding" in found[name].note
 
 
 def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,10 +189,28 @@ def test_what_a_report_states_and_denies(report: str, found: set[str]) -> None:
     assert findings_of(report) == found
 
 
+def told(texts: Sequence[str]) -> list[list[bool]]:
+    return [[name in findings_of(text) for name in FINDINGS] for text in texts]
+
+
 def test_the_clinical_f1_is_that_of_scikit_learn() -> None:
     found = measure_language(said("report", *zip(TRUE, GIVEN, strict=True)))
-    true, given = (
-        [[name in findings_of(text) for name in FINDINGS] for text in texts]
-        for texts in (TRUE, GIVEN)
-    )
+    true, given = told(TRUE), told(GIVEN)
     assert found["clinical_f1"].value == pytest.approx(f1_score(true, given, average="micro"))
+    # Findings that nobody names are left out.
+    macro = f1_score(true, given, average="macro", zero_division=np.nan)
+    assert found["clinical_f1_macro"].value == pytest.approx(macro)
+    assert macro < f1_score(true, given, average="macro", zero_division=1)
+
+
+def test_the_clinical_f1_is_that_of_torchmetrics() -> None:
+    torchvision_cure.apply()
+    from torchmetrics.classification import MultilabelF1Score
+
+    found = measure_language(said("report", *zip(TRUE, GIVEN, strict=True)))
+    true, given = torch.tensor(told(TRUE)).int(), torch.tensor(told(GIVEN)).int()
+    named = (true + given).any(0)
+    for name, average in (("clinical_f1", "micro"), ("clinical_f1_macro", "macro")):
+        score = MultilabelF1Score(int(named.sum()), average=average)
+        expected = float(score(given[:, named], true[:, named]))
+        assert found[name].value == pytest.approx(expected, abs=1e-6)

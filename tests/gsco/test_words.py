@@ -21,7 +21,8 @@ from gsco.evaluation import words
 from gsco.evaluation.bench import Scope
 from gsco.evaluation.ledger import Ledger
 from gsco.evaluation.page import write
-from gsco.evaluation.words import merge_words, run_words, verify_words, word_sets
+from gsco.evaluation.words import merge_words, run_words, verify_words
+from gsco.evaluation.wordsets import fingerprint_of, word_sets
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.prompts import Prompt
 from gsco.settings import Settings
@@ -264,7 +265,7 @@ def test_another_wording_is_asked_anew(
     run_words(asking, sets, tmp_path / "out", Scope())
     count = len(writer.asked)
     changed = [replace(one, shown=one.shown + "?") for one in sets[0].asked]
-    other = replace(sets[0], asked=tuple(changed), fingerprint=words._fingerprint(changed))
+    other = replace(sets[0], asked=tuple(changed), fingerprint=fingerprint_of(changed))
     run_words(asking, [other], tmp_path / "out", Scope())
     assert len(writer.asked) == 2 * count
 

@@ -81,7 +81,7 @@ class Handler(BaseHTTPRequestHandler):
         if (status := self.server.refuses(body)) != 200:
             self._json({"error": {"message": self.server.error}}, status)
         elif body.get("stream"):
-            self._stream()
+            self._stream(body)
         else:
             self._json(self._answer(body))
 
@@ -94,14 +94,20 @@ class Handler(BaseHTTPRequestHandler):
         said = max(chances, key=lambda choice: chances[choice])
         return completion(said, content)
 
-    def _stream(self) -> None:
+    def _stream(self, body: dict[str, Any]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
-        for piece in ("The lungs ", "are clear."):
-            delta = {"choices": [{"index": 0, "delta": {"content": piece}}]}
-            head = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m"}
-            self.wfile.write(f"data: {json.dumps(head | delta)}\n\n".encode())
+        pieces = ("The lungs ", "are clear.")
+        chunks: list[dict[str, Any]] = [
+            {"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces
+        ]
+        if body.get("stream_options", {}).get("include_usage"):
+            used = {"prompt_tokens": 40, "completion_tokens": 5, "total_tokens": 45}
+            chunks.append({"choices": [], "usage": used})
+        head = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m"}
+        for chunk in chunks:
+            self.wfile.write(f"data: {json.dumps(head | chunk)}\n\n".encode())
         self.wfile.write(b"data: [DONE]\n\n")
 
     def _json(self, data: object, status: int = 200) -> None:
@@ -123,6 +129,7 @@ def completion(text: str, content: object) -> dict[str, Any]:
         "created": 0,
         "model": "tiny-vlm",
         "choices": [choice],
+        "usage": {"prompt_tokens": 30, "completion_tokens": 2, "total_tokens": 32},
     }
 
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +14,6 @@ from typing import Any
 import pytest
 
 from gsco.agent import GSCo
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @dataclass(frozen=True)
@@ -72,15 +69,3 @@ def chat() -> Callable[..., Any]:
 def address(chat: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with chat(tmp_path_factory.mktemp("uploads")) as one:
         yield one.address
-
-
-# Not for the session: while it runs, no test of this process can run an event loop of its own.
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    with playwright.sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
