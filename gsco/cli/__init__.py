@@ -260,10 +260,12 @@ def evaluate(
 def tasks(workspace: Workspace = None, as_json: Json = False) -> None:
     """List the tasks of the workspace and the shipped cards."""
     from gsco.agent import GSCo
+    from gsco.listing import tasks_of
     from gsco.task import builtin_tasks
 
-    ready = GSCo.open(workspace).tasks
-    cards = {**builtin_tasks(), **ready}
+    agent = GSCo.open(workspace)
+    ready = {row["id"] for row in tasks_of(agent)}
+    cards = {**builtin_tasks(), **agent.tasks}
     listed = [
         {
             "id": t.id,

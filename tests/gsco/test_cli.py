@@ -243,6 +243,15 @@ def test_tasks_and_specialists_are_listed(
     assert "vit-tiny" in capsys.readouterr().out
 
 
+def test_a_task_whose_construction_stopped_is_not_listed_as_ready(
+    own_workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    (own_workspace / "tasks" / "spots" / "done.json").unlink()
+    assert run(monkeypatch, "tasks", "-w", own_workspace, "--json") == 0
+    tasks = {t["id"]: t for t in json.loads(capsys.readouterr().out)["tasks"]}
+    assert tasks["spots"]["constructed"] is False
+
+
 def test_the_index_is_described_and_changed(
     own_workspace: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
 ) -> None:
