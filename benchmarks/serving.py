@@ -29,7 +29,7 @@ from gsco.agent import GSCo
 from gsco.case import Case, Reading
 from gsco.datasets import Record, read_dataset
 from gsco.generalist.embedded import EmbeddedGeneralist
-from gsco.generalist.pool import AT_ONCE
+from gsco.generalist.pool import FIRST
 from gsco.generalist.reading import expand
 from gsco.generalist.served import (
     ServedGeneralist,
@@ -82,8 +82,8 @@ def requests_of(prompts: Sequence[Prompt], permutations: int) -> list[dict[str, 
 
 
 async def fire(url: str, model: str, requests: Sequence[dict[str, Any]]) -> None:
-    """Send prepared requests, so many at once as our client does."""
-    slots = asyncio.Semaphore(AT_ONCE)
+    """Send prepared requests, so many at once as our client does at first."""
+    slots = asyncio.Semaphore(FIRST)
     async with AsyncOpenAI(base_url=url, api_key="none") as client:
 
         async def one(request: dict[str, Any]) -> None:

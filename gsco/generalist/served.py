@@ -66,7 +66,7 @@ def connect(
         answer_form: what suits the model; `label` for gsco-tiny, else `letter`, if None.
         writes: whether it can write free text; all but gsco-tiny can, if None.
         timeout: seconds that one request may take.
-        at_once: requests in flight at one server.
+        at_once: most requests in flight at one server.
 
     Raises:
         GeneralistError: no server answers, the model is not offered, or choices are ignored.
@@ -119,7 +119,7 @@ class ServedGeneralist:
         key = api_key or "none"
         self._patience = patience
         # Prompts whose images are encoded at one time: bounds memory, however long the list.
-        self._cases = asyncio.Semaphore(2 * at_once * len(urls))
+        self._cases = asyncio.Semaphore(at_once * len(urls))
         self._pool = Pool(
             [
                 Endpoint(
@@ -131,11 +131,11 @@ class ServedGeneralist:
                         max_retries=0,
                         http_client=openai.DefaultAsyncHttpxClient(trust_env=not is_local(url)),
                     ),
+                    most=at_once,
                 )
                 for url in dict.fromkeys(urls)
             ],
             prove=self._prove,
-            at_once=at_once,
         )
 
     @property
@@ -333,6 +333,7 @@ class ServedGeneralist:
         for _ in range(TRIES):
             until = time.monotonic() + self._patience
             async with self._pool.server(prompt.system + prompt.head, until) as endpoint:
+                start = time.monotonic()
                 try:
                     said = await endpoint.client.chat.completions.create(model=self.name, **request)
                 except openai.APIError as error:
@@ -341,7 +342,7 @@ class ServedGeneralist:
                     endpoint.failed()
                     last = error
                     continue
-                endpoint.answered()
+                endpoint.answered(time.monotonic() - start, self._pool.is_full)
                 yield said
                 return
         raise GeneralistError(
