@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from gsco.case import Case
 from gsco.errors import DataError, GscoError
 from gsco.evaluation.bench import Scope, same_make, share, unanswered
-from gsco.evaluation.engine import Engine, one_by_one
+from gsco.evaluation.engine import Engine, one_by_one, overlapping
 from gsco.evaluation.evaluate import spread
 from gsco.evaluation.language import Kind, Said, measure_language
 from gsco.evaluation.ledger import Answer, Ledger
@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 CHUNK = 32
-AT_ONCE = 16
-"""Questions that wait for a server at one time; in process one is read after the other."""
+"""Questions that are asked and stored together; in process one is read after the other."""
 RESULTS = "language.json"
 WORD_FILES = ("asked.jsonl", "words.json")
 WHO = "generalist"
@@ -267,10 +266,12 @@ def _answer(
     keep_lines(folder / "asked.jsonl", lines, "questions")
     ledger = Ledger(folder, WHO, _key(agent, one.fingerprint, task))
     mine = share(asked, scope.shard)
+    # In this process portions overlap, so that a server does not idle at the end of each.
+    ask = overlapping if engine is one_by_one else engine
     left = unanswered(mine, CHUNK, ledger, scope.retry)
     done = len(mine) - sum(map(len, left))
     progress(one.name, done, len(mine))
-    for _, answers in engine(agent, [Portion(ledger.key, task, part) for part in left]):
+    for _, answers in ask(agent, [Portion(ledger.key, task, part) for part in left]):
         ledger.add(answers)
         done += len(answers)
         progress(one.name, done, len(mine))
@@ -316,7 +317,7 @@ class Portion:
             WorkspaceError: whoever does this has other models or settings than the ledger is of.
         """
         same_make(agent, _key(agent, str(self.key["data"]), self.task), self.key)
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with ThreadPoolExecutor(CHUNK) as pool:
             return list(pool.map(lambda one: _said(agent, one, self.task), self.asked))
 
 
