@@ -39,6 +39,6 @@ class Generalist(Protocol):
         """Do the same without blocking the event loop."""
         ...
 
-    def write(self, prompt: Prompt) -> Iterator[str]:
-        """Stream free text, piece by piece."""
+    def write(self, prompt: Prompt, *, whole: bool = False) -> Iterator[str]:
+        """Stream free text, piece by piece; in one piece if it can and `whole` is asked for."""
         ...

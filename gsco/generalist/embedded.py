@@ -93,7 +93,7 @@ class EmbeddedGeneralist:
         """Do the same in a thread."""
         return await asyncio.to_thread(self.read, prompts, permutations)
 
-    def write(self, prompt: Prompt, longest: int = 300) -> Iterator[str]:
+    def write(self, prompt: Prompt, longest: int = 300, *, whole: bool = False) -> Iterator[str]:
         """Stream free text of at most `longest` tokens."""
         from transformers import TextIteratorStreamer
 

@@ -45,7 +45,7 @@ class ScriptedGeneralist:
         await asyncio.sleep(0)
         return self.read(prompts, permutations)
 
-    def write(self, prompt: Prompt) -> Iterator[str]:
+    def write(self, prompt: Prompt, *, whole: bool = False) -> Iterator[str]:
         """Stream the given pieces."""
         self.asked.append(prompt)
         yield from self._text

@@ -37,6 +37,8 @@ TOPS = 20
 """How many alternatives a server tells of each token."""
 TRIES = 4
 """How often one request is sent before it counts as failed."""
+WHOLE = 600.0
+"""Seconds that free text in one piece may take at least."""
 PATIENCE = 20.0
 """Seconds that a request waits for a server while all are down."""
 TOO_LONG = ("context length", "maximum model length")
@@ -118,6 +120,7 @@ class ServedGeneralist:
         self._thread.start()
         key = api_key or "none"
         self._patience = patience
+        self._timeout = timeout
         # Prompts whose images are encoded at one time: bounds memory, however long the list.
         self._cases = asyncio.Semaphore(at_once * len(urls))
         self._pool = Pool(
@@ -164,12 +167,15 @@ class ServedGeneralist:
         work = asyncio.run_coroutine_threadsafe(self._read(prompts, permutations), self._loop)
         return await asyncio.wrap_future(work)
 
-    def write(self, prompt: Prompt, longest: int = 500) -> Iterator[str]:
-        """Stream free text of at most `longest` tokens.
+    def write(self, prompt: Prompt, longest: int = 500, *, whole: bool = False) -> Iterator[str]:
+        """Stream free text of at most `longest` tokens; in one piece, which is quicker, if `whole`.
 
         Raises:
             GeneralistError: no server answers, or one refuses the request.
         """
+        if whole:
+            yield self._run(self._write_whole(prompt, longest))
+            return
         pieces: SimpleQueue[str | None] = SimpleQueue()
 
         async def pump() -> None:
@@ -303,14 +309,14 @@ class ServedGeneralist:
         async with self._asked(prompt, request_of(prompt, urls)) as said:
             return score_of(prompt, said.choices[0])
 
+    async def _write_whole(self, prompt: Prompt, longest: int) -> str:
+        # No piece tells before the end that the answer is on its way.
+        request = {**await _free(prompt, longest), "timeout": max(self._timeout, WHOLE)}
+        async with self._asked(prompt, request) as said:
+            return said.choices[0].message.content or ""
+
     async def _write(self, prompt: Prompt, longest: int) -> AsyncIterator[str]:
-        urls = await asyncio.to_thread(urls_of, prompt)
-        request = {
-            "messages": _messages(prompt, urls),
-            "max_tokens": longest,
-            "temperature": 0,
-            "stream": True,
-        }
+        request = {**await _free(prompt, longest), "stream": True}
         try:
             async with self._asked(prompt, request) as stream:
                 async for chunk in stream:
@@ -349,6 +355,13 @@ class ServedGeneralist:
             f"A request to {self.name!r} failed {TRIES} times, last with {type(last).__name__} at "
             f"{endpoint.url!r}. See the log of the server."
         )
+
+
+# Any: what the client takes has many types.
+async def _free(prompt: Prompt, longest: int) -> dict[str, Any]:
+    """Return what a server is asked for free text."""
+    urls = await asyncio.to_thread(urls_of, prompt)
+    return {"messages": _messages(prompt, urls), "max_tokens": longest, "temperature": 0}
 
 
 # Any: what the client takes has many types.
