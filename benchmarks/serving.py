@@ -188,7 +188,8 @@ def compared(here: Sequence[Reading], there: Sequence[Reading]) -> dict[str, Any
     }
 
 
-def _version(url: str) -> str:
+def version_of(url: str) -> str:
+    """Return the version of the server there."""
     with urllib.request.urlopen(url.removesuffix("/v1") + "/version", timeout=30) as said:
         return str(json.load(said)["version"])
 
@@ -218,7 +219,7 @@ def main() -> None:
     with server(given.url) as url, connect([url]) as generalist:
         used = given.cases * len(ARMS) * (ROUNDS + 1)
         result = {
-            "server": f"vLLM {_version(url)}, {generalist.name}",
+            "server": f"vLLM {version_of(url)}, {generalist.name}",
             "data": FOLDER,
             "seed": 0,
             "n": used,
