@@ -29,7 +29,7 @@ from gsco.agent import GSCo
 from gsco.case import Case, Reading
 from gsco.datasets import Record, read_dataset
 from gsco.generalist.embedded import EmbeddedGeneralist
-from gsco.generalist.pool import AT_ONCE
+from gsco.generalist.pool import FIRST
 from gsco.generalist.reading import expand
 from gsco.generalist.served import (
     ServedGeneralist,
@@ -82,8 +82,8 @@ def requests_of(prompts: Sequence[Prompt], permutations: int) -> list[dict[str, 
 
 
 async def fire(url: str, model: str, requests: Sequence[dict[str, Any]]) -> None:
-    """Send prepared requests, so many at once as our client does."""
-    slots = asyncio.Semaphore(AT_ONCE)
+    """Send prepared requests, so many at once as our client does at first."""
+    slots = asyncio.Semaphore(FIRST)
     async with AsyncOpenAI(base_url=url, api_key="none") as client:
 
         async def one(request: dict[str, Any]) -> None:
@@ -188,7 +188,8 @@ def compared(here: Sequence[Reading], there: Sequence[Reading]) -> dict[str, Any
     }
 
 
-def _version(url: str) -> str:
+def version_of(url: str) -> str:
+    """Return the version of the server there."""
     with urllib.request.urlopen(url.removesuffix("/v1") + "/version", timeout=30) as said:
         return str(json.load(said)["version"])
 
@@ -218,7 +219,7 @@ def main() -> None:
     with server(given.url) as url, connect([url]) as generalist:
         used = given.cases * len(ARMS) * (ROUNDS + 1)
         result = {
-            "server": f"vLLM {_version(url)}, {generalist.name}",
+            "server": f"vLLM {version_of(url)}, {generalist.name}",
             "data": FOLDER,
             "seed": 0,
             "n": used,

@@ -6,6 +6,7 @@ python -m benchmarks.tables [--write]
 import argparse
 import json
 import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 def tables() -> str:
     """Return all tables as Markdown."""
     parts = [specialists(_read("specialists")), systems(_read("systems")), domains(), arbitration()]
-    return "\n\n".join([*parts, speed(), serving(), scale(), chat(), load()])
+    return "\n\n".join([*parts, speed(), serving(), harness(), scale(), chat(), load()])
 
 
 def _read(kind: str) -> dict[str, Any]:
@@ -209,6 +210,59 @@ def serving() -> str:
         "|---|---|",
     ]
     return "\n".join([*head, *(f"| {what} | {ratio:.2g} |" for what, ratio in lines)])
+
+
+def harness() -> str:
+    """Return how fast questions are asked beside lmms-eval, and how many are right."""
+    found = json.loads((RESULTS / "harness.json").read_text())
+    requests, best = found["requests"], found["best"].replace("openai,", "openai, ")
+    titles = {
+        "harness": "lmms-eval as it is",
+        "harness_best": f"lmms-eval, quickest setting tried (`{best}`)",
+        "written": "GSCo, the same requests: free text",
+        "read": "GSCo, the same prompts as it reads them: one of the options",
+        "run": "`gsco bench run`, two orders of the options",
+    }
+    head = [
+        f"**Beside lmms-eval** {found['harness_versions']['lmms-eval']} ({found['server']}; "
+        f"{found['n']} test questions of VQA-RAD, {found['rounds']} rounds, at most "
+        f"{found['tokens_at_most']} tokens; {requests['equal']} of {requests['sent']} requests "
+        "show the model the same text and pixels). Cases a second: median over rounds; ratio: "
+        "geometric mean with a 95 % interval over rounds, of the time of asking alone, but for the "
+        "last line of whole commands. A question without options, which GSCo does not put to "
+        "gsco-tiny in its last two lines, is no case there and counts as wrong.",
+        "",
+        "| who | asking, a second | of lmms-eval as it is (goal 2) | of its quickest | "
+        "whole command, a second | closed questions right, % |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines = []
+    for arm, title in titles.items():
+        asking = found["cases_a_second_while_asking"].get(arm)
+        whole = found["cases_a_second_of_the_command"].get(arm)
+        kind = "_whole_commands" if arm == "run" else ""
+        cells = [title, _median(asking)]
+        for other in ("harness", "harness_best"):
+            cells.append(_ratio(found["ratios"].get(f"{arm}_to_{other}{kind}")))
+        cells += [_median(whole), _right(found["accuracy"][arm]["closed_accuracy"])]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*head, *lines])
+
+
+def _median(values: Sequence[float] | None) -> str:
+    return f"{statistics.median(values):.1f}" if values else ""
+
+
+def _ratio(one: dict[str, Any] | None) -> str:
+    if one is None:
+        return ""
+    low, high = one["interval"]
+    return f"{one['ratio']:.2f} ({low:.2f}–{high:.2f})"
+
+
+def _right(one: dict[str, Any]) -> str:
+    low, high = one["interval"]
+    return f"{100 * one['value']:.1f} ({100 * low:.0f}–{100 * high:.0f})"
 
 
 def speed() -> str:

@@ -294,9 +294,9 @@ class GSCo:
             GeneralistError: it cannot be reached, or said nothing that is an answer.
             SpecialistError: an image cannot be read.
         """
-        from gsco.writing import finished
+        from gsco.writing import ask, finished
 
-        return finished(self.ask_stream(images, question, options=options, task=task))
+        return finished(ask(self, images, question, options, task, whole=True))
 
     def ask_stream(
         self,
@@ -329,9 +329,9 @@ class GSCo:
             GeneralistError: it cannot be reached, or wrote nothing.
             SpecialistError: an image cannot be read.
         """
-        from gsco.writing import finished
+        from gsco.writing import finished, report
 
-        return finished(self.report_stream(case, drafts=drafts, style=style))
+        return finished(report(self, case, drafts, style, whole=True))
 
     def report_stream(
         self, case: Case, *, drafts: Sequence[str] = (), style: "Style" = "calibrated"

@@ -78,8 +78,13 @@ def ask(
     question: str,
     options: Sequence[str],
     task: str | None,
+    *,
+    whole: bool = False,
 ) -> Generator[str, None, Answer]:
-    """Stream the text of an answer, and return the Answer; see `GSCo.ask`."""
+    """Stream the text of an answer, and return the Answer; see `GSCo.ask`.
+
+    With `whole` nobody reads along, and the text comes in one piece where that is quicker.
+    """
     if not question.strip():
         raise UsageError(f"The question is {question!r}. Write what you want to know.")
     choices = options_of(question, options)
@@ -110,7 +115,7 @@ def ask(
         text, probabilities, (shown,) = reading.answer, reading.probabilities, counts
         yield text
     else:
-        text, shown = yield from _written(generalist, prompt, len(evidence.neighbours))
+        text, shown = yield from _written(generalist, prompt, len(evidence.neighbours), whole)
         probabilities = {}
     return Answer(
         question,
@@ -124,9 +129,9 @@ def ask(
 
 
 def report(
-    agent: "GSCo", case: Case, drafts: Sequence[str], style: Style
+    agent: "GSCo", case: Case, drafts: Sequence[str], style: Style, *, whole: bool = False
 ) -> Generator[str, None, Report]:
-    """Stream the text of a report, and return the Report; see `GSCo.report`."""
+    """Stream the text of a report, and return the Report; see `GSCo.report` and `ask`."""
     for number, draft in enumerate(drafts, 1):
         if not draft.strip():
             raise UsageError(f"Draft {number} is {draft!r}. Give its text, or leave it out.")
@@ -143,7 +148,7 @@ def report(
         said = {"drafts": drafts, "question": case.question, "style": style}
         return evidence.prompt(wanted, pictures, shown, **said)
 
-    text, shown = yield from _written(generalist, prompt, len(evidence.neighbours))
+    text, shown = yield from _written(generalist, prompt, len(evidence.neighbours), whole)
     parts = _PARTS.search(text)
     return Report(
         case=evidence.case,
@@ -176,7 +181,7 @@ def _evidence(agent: "GSCo", case: Case) -> Evidence:
 
 
 def _written(
-    generalist: "Generalist", prompt: Callable[[int], Prompt], shown: int
+    generalist: "Generalist", prompt: Callable[[int], Prompt], shown: int, whole: bool
 ) -> Generator[str, None, tuple[str, int]]:
     """Stream what the generalist writes; return the whole, and how many neighbours were shown.
 
@@ -188,7 +193,7 @@ def _written(
     pieces: list[str] = []
     while True:
         try:
-            for piece in generalist.write(prompt(shown)):
+            for piece in generalist.write(prompt(shown), whole=whole):
                 pieces.append(piece)
                 yield piece
             break

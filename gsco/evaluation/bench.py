@@ -307,11 +307,11 @@ class Portion:
         data, task = str(self.key["data"]), str(self.key["task"])
         same_make(agent, _key(agent, data, task, self.system, self.style), self.key)
         generalist = agent.tools(task, self.system, self.style).generalist
-        before = generalist.tokens if generalist else None
+        tokens_each(generalist, 1)  # what was spent before is not this work's
         cases = [case_of(record, task) for record in self.records]
         made = agent.diagnose_many(cases, self.system, style=self.style)
         each = (time.perf_counter() - start) / len(cases)
-        tokens = tokens_each(generalist, before, len(cases))
+        tokens = tokens_each(generalist, len(cases))
         pairs = zip(made, self.records, strict=True)
         return [Answer.of(diagnosis, r.id, self.labels, each, tokens) for diagnosis, r in pairs]
 

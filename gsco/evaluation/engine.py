@@ -5,6 +5,7 @@ run(agent, items, systems, out, engine=engine)
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, get_args
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from gsco.agent import GSCo
 
 EngineName = Literal["local", "ray"]
+BESIDE = 3
+"""Works that overlap."""
 Work = Callable[["GSCo"], list[Answer]]
 """Asks some cases together. It can be pickled, so that another process may do it."""
 
@@ -38,6 +41,20 @@ def one_by_one(agent: "GSCo", works: Sequence[Work]) -> Iterator[Done]:
     """Do the works in this process, in order."""
     for number, work in enumerate(works):
         yield Done(number, work(agent))
+
+
+def overlapping(agent: "GSCo", works: Sequence[Work]) -> Iterator[Done]:
+    """Do a few works at a time in this process, and tell of them in order.
+
+    A server then has more to do while the last answers of one work are awaited.
+    """
+    pool = ThreadPoolExecutor(BESIDE)
+    try:
+        for number, answers in enumerate(pool.map(lambda work: work(agent), works)):
+            yield Done(number, answers)
+    finally:
+        # Whoever breaks off waits for what has begun, not for all the rest.
+        pool.shutdown(cancel_futures=True)
 
 
 def engine_named(name: str, address: str = "") -> AbstractContextManager[Engine]:

@@ -74,11 +74,10 @@ class Outlook:
         return sum(spent[n] for n in known) / done if done else None
 
 
-def tokens_each(generalist: "Generalist | None", before: int | None, cases: int) -> float | None:
-    """Return an even share of the tokens since `before`; None where nobody counts them."""
-    if generalist is None or generalist.tokens is None:
-        return None
-    return round((generalist.tokens - (before or 0)) / cases, 1)
+def tokens_each(generalist: "Generalist | None", cases: int) -> float | None:
+    """Return an even share of the tokens since the last call; None where nobody counts them."""
+    spent = generalist.spent() if generalist else None
+    return None if spent is None else round(spent / cases, 1)
 
 
 def spelt(seconds: float) -> str:

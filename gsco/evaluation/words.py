@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gsco.errors import DataError, GscoError
 from gsco.evaluation.asking import Strand, ask
 from gsco.evaluation.bench import Scope, same_make, share, unanswered
-from gsco.evaluation.engine import Engine, one_by_one
+from gsco.evaluation.engine import Engine, one_by_one, overlapping
 from gsco.evaluation.evaluate import spread
 from gsco.evaluation.language import Kind, Said, measure_language
 from gsco.evaluation.ledger import Answer, Ledger
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 CHUNK = 32
-AT_ONCE = 16
-"""Questions that wait for a server at one time; in process one is read after the other."""
+"""Questions that are asked and stored together; in process one is read after the other."""
 RESULTS = "language.json"
 WORD_FILES = ("asked.jsonl", "words.json")
 WHO = "generalist"
@@ -76,6 +75,9 @@ def run_words(
         strands = [_strand(agent, one, out / one.name, scope, task) for one in sets]
         ledgers = {strand.name: strand.ledger for strand in strands}
         whole = {one.name: one for one in sets}
+        # In this process portions overlap, so that a server does not idle at the end of each.
+        engine = overlapping if engine is one_by_one else engine
+        agent.generalist.spent()
         for name in ask(agent, strands, engine, whole, progress, say):
             about = _about(agent, whole[name], ledgers[name], scope, task)
             write_text(out / name / "words.json", about)
@@ -160,10 +162,10 @@ class Portion:
             WorkspaceError: whoever does this has other models or settings than the ledger is of.
         """
         same_make(agent, _key(agent, str(self.key["data"]), self.task), self.key)
-        before = agent.generalist.tokens
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with ThreadPoolExecutor(CHUNK) as pool:
             made = list(pool.map(lambda one: _said(agent, one, self.task), self.asked))
-        each = tokens_each(agent.generalist, before, len(made))
+        # Portions overlap: of what was spent each gets what fell due since the last one ended.
+        each = tokens_each(agent.generalist, len(made))
         return [replace(one, tokens=each) for one in made]
 
 

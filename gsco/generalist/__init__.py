@@ -25,12 +25,14 @@ class Generalist(Protocol):
     """Whether it can write free text: small models can only choose."""
     seen: frozenset[str]
     """Beginnings of the content hashes of images it learnt from; empty where nobody knows."""
-    tokens: int | None
-    """Read and written so far, in prompts and answers; None where nobody counts them."""
 
     @property
     def identity(self) -> str:
         """What tells its weights from others of that name; the name alone where nothing can."""
+        ...
+
+    def spent(self) -> int | None:
+        """Return the tokens read and written since the last call; None where nobody counts."""
         ...
 
     def read(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
@@ -41,6 +43,6 @@ class Generalist(Protocol):
         """Do the same without blocking the event loop."""
         ...
 
-    def write(self, prompt: Prompt) -> Iterator[str]:
-        """Stream free text, piece by piece."""
+    def write(self, prompt: Prompt, *, whole: bool = False) -> Iterator[str]:
+        """Stream free text, piece by piece; in one piece if it can and `whole` is asked for."""
         ...

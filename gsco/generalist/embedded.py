@@ -54,7 +54,6 @@ class EmbeddedGeneralist:
         self.answer_form: Form = answer_form or card.answer_form
         self.writes = card.writes
         self.seen = seen_in(Path(source))
-        self.tokens: int | None = None
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._model, self._processor = load_model(source, self._device)
         self._tokenizer = self._processor.tokenizer
@@ -69,6 +68,9 @@ class EmbeddedGeneralist:
         hashes = [file_sha256(file) for file in files]
         commit = getattr(self._model.config, "_commit_hash", None)
         return "@".join(filter(None, (self.name, "+".join(hashes) or commit)))
+
+    def spent(self) -> None:
+        """Return None: nobody counts tokens."""
 
     def read(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
         """Return one reading a prompt, averaged over that many option orders.
@@ -94,7 +96,7 @@ class EmbeddedGeneralist:
         """Do the same in a thread."""
         return await asyncio.to_thread(self.read, prompts, permutations)
 
-    def write(self, prompt: Prompt, longest: int = 300) -> Iterator[str]:
+    def write(self, prompt: Prompt, longest: int = 300, *, whole: bool = False) -> Iterator[str]:
         """Stream free text of at most `longest` tokens."""
         from transformers import TextIteratorStreamer
 

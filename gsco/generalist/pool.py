@@ -3,7 +3,8 @@
 Requests that begin alike go to the same server, whose prefix cache then knows the beginning
 (rendezvous hashing, Thaler and Ravishankar 1998); when it is busy they spill over to the next.
 A server that fails rests, longer each time, and is proved again before it gets work. Nobody gets
-more than its share at once: who asks for more waits.
+more than its share at once: who asks for more waits. While somebody waits, the share of a server
+that answers quickly grows: many short answers together cost it little more than a few.
 """
 
 import asyncio
@@ -17,8 +18,12 @@ from openai import AsyncOpenAI
 
 from gsco.errors import GeneralistError
 
-AT_ONCE = 32
-"""Requests in flight at one server."""
+AT_ONCE = 128
+"""Most requests in flight at one server."""
+FIRST = 32
+"""Requests in flight at a server that has not shown yet how quick it is."""
+QUICK = 10.0
+"""Seconds within which a server answers if it can take more: far from a client's patience."""
 FIRST_REST, LONGEST_REST = 0.5, 30.0
 """Seconds that a server rests after a failure; the time doubles with each further one."""
 
@@ -32,6 +37,10 @@ class Endpoint:
 
     url: str
     client: AsyncOpenAI
+    most: int = AT_ONCE
+    """Requests that it may ever have in flight."""
+    share: int = FIRST
+    """Requests that it may have in flight now."""
     busy: int = 0
     """Requests in flight."""
     failures: int = 0
@@ -45,30 +54,41 @@ class Endpoint:
     refusal: str = ""
     """Why it was turned away for good."""
 
+    def __post_init__(self) -> None:
+        self.share = min(self.share, self.most)
+
     def failed(self) -> None:
         """Let it rest, and prove itself before it gets work again."""
         now = time.monotonic()
         self.proved = False
+        self.share = min(FIRST, self.most)
         # What was in flight fails together: that is one failure.
         if now >= self.rests_until:
             self.rests_until = now + min(FIRST_REST * 2 ** min(self.failures, 10), LONGEST_REST)
             self.failures += 1
 
-    def answered(self) -> None:
-        """Forget its failures."""
+    def answered(self, seconds: float, wanted: bool = False) -> None:
+        """Forget its failures; its share shrinks if it was slow, and grows if more is wanted."""
         self.failures = 0
+        if seconds > QUICK:
+            self.share = max(self.share - 1, min(FIRST, self.most))
+        elif wanted:
+            self.share = min(self.share + 1, self.most)
 
 
 class Pool:
     """The servers, and who waits for one. Belongs to one event loop."""
 
-    def __init__(
-        self, endpoints: Sequence[Endpoint], *, prove: Prove, at_once: int = AT_ONCE
-    ) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint], *, prove: Prove) -> None:
         self.endpoints = tuple(endpoints)
         self._prove = prove
-        self._at_once = at_once
         self._changed = asyncio.Event()
+        self._waiting = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether somebody waits although every server works."""
+        return self._waiting > 0 and all(e.proved or e.refusal for e in self.endpoints)
 
     @asynccontextmanager
     async def server(self, key: str, until: float) -> AsyncIterator[Endpoint]:
@@ -92,7 +112,11 @@ class Pool:
         while True:
             free = self._free(key)
             if free is None:
-                await self._wait(until)
+                self._waiting += 1
+                try:
+                    await self._wait(until)
+                finally:
+                    self._waiting -= 1
             elif free.proved:
                 free.busy += 1
                 return free
@@ -112,7 +136,7 @@ class Pool:
             for e in self.endpoints
             if not e.refusal
             and e.rests_until <= now
-            and (e.busy < self._at_once if e.proved else not e.proving)
+            and (e.busy < e.share if e.proved else not e.proving)
         ]
         return max(free, key=lambda endpoint: _rank(key, endpoint.url), default=None)
 

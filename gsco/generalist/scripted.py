@@ -28,10 +28,12 @@ class ScriptedGeneralist:
         self.answer_form = answer_form
         self.writes = writes
         self.seen: frozenset[str] = frozenset()
-        self.tokens: int | None = None
         self.asked: list[Prompt] = []
         self._script = script
         self._text = tuple(text)
+
+    def spent(self) -> None:
+        """Return None: there are no tokens."""
 
     def read(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
         """Return one reading a prompt, averaged over that many option orders."""
@@ -46,7 +48,7 @@ class ScriptedGeneralist:
         await asyncio.sleep(0)
         return self.read(prompts, permutations)
 
-    def write(self, prompt: Prompt) -> Iterator[str]:
+    def write(self, prompt: Prompt, *, whole: bool = False) -> Iterator[str]:
         """Stream the given pieces."""
         self.asked.append(prompt)
         yield from self._text

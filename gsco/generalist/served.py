@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -39,6 +39,8 @@ TOPS = 20
 """How many alternatives a server tells of each token."""
 TRIES = 4
 """How often one request is sent before it counts as failed."""
+WHOLE = 600.0
+"""Seconds that free text in one piece may take at least."""
 PATIENCE = 20.0
 """Seconds that a request waits for a server while all are down."""
 TOO_LONG = ("context length", "maximum model length")
@@ -68,7 +70,7 @@ def connect(
         answer_form: what suits the model; `label` for gsco-tiny, else `letter`, if None.
         writes: whether it can write free text; all but gsco-tiny can, if None.
         timeout: seconds that one request may take.
-        at_once: requests in flight at one server.
+        at_once: most requests in flight at one server.
 
     Raises:
         GeneralistError: no server answers, the model is not offered, or choices are ignored.
@@ -114,15 +116,17 @@ class ServedGeneralist:
         self.writes = True if writes is None else writes
         self._writes = writes
         self.seen: frozenset[str] = frozenset()
-        self.tokens: int | None = None
+        self._tokens: int | None = None
+        self._counting = Lock()
         # One loop of our own keeps the connections, whatever loop or thread a caller lives in.
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         key = api_key or "none"
         self._patience = patience
+        self._timeout = timeout
         # Prompts whose images are encoded at one time: bounds memory, however long the list.
-        self._cases = asyncio.Semaphore(2 * at_once * len(urls))
+        self._cases = asyncio.Semaphore(at_once * len(urls))
         self._pool = Pool(
             [
                 Endpoint(
@@ -134,11 +138,11 @@ class ServedGeneralist:
                         max_retries=0,
                         http_client=openai.DefaultAsyncHttpxClient(trust_env=not is_local(url)),
                     ),
+                    most=at_once,
                 )
                 for url in dict.fromkeys(urls)
             ],
             prove=self._prove,
-            at_once=at_once,
         )
 
     @property
@@ -154,6 +158,12 @@ class ServedGeneralist:
         """
         self._run(self._check())
 
+    def spent(self) -> int | None:
+        """Return the tokens since the last call, of all threads; None if no server tells them."""
+        with self._counting:
+            found, self._tokens = self._tokens, None if self._tokens is None else 0
+        return found
+
     def read(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
         """Return one reading a prompt, averaged over that many option orders.
 
@@ -167,12 +177,15 @@ class ServedGeneralist:
         work = asyncio.run_coroutine_threadsafe(self._read(prompts, permutations), self._loop)
         return await asyncio.wrap_future(work)
 
-    def write(self, prompt: Prompt, longest: int = 500) -> Iterator[str]:
-        """Stream free text of at most `longest` tokens.
+    def write(self, prompt: Prompt, longest: int = 500, *, whole: bool = False) -> Iterator[str]:
+        """Stream free text of at most `longest` tokens; in one piece, which is quicker, if `whole`.
 
         Raises:
             GeneralistError: no server answers, or one refuses the request.
         """
+        if whole:
+            yield self._run(self._write_whole(prompt, longest))
+            return
         pieces: SimpleQueue[str | None] = SimpleQueue()
 
         async def pump() -> None:
@@ -307,12 +320,16 @@ class ServedGeneralist:
             self._count(said.usage)
             return score_of(prompt, said.choices[0])
 
+    async def _write_whole(self, prompt: Prompt, longest: int) -> str:
+        # No piece tells before the end that the answer is on its way.
+        request = {**await _free(prompt, longest), "timeout": max(self._timeout, WHOLE)}
+        async with self._asked(prompt, request) as said:
+            self._count(said.usage)
+            return said.choices[0].message.content or ""
+
     async def _write(self, prompt: Prompt, longest: int) -> AsyncIterator[str]:
-        urls = await asyncio.to_thread(urls_of, prompt)
         request = {
-            "messages": _messages(prompt, urls),
-            "max_tokens": longest,
-            "temperature": 0,
+            **await _free(prompt, longest),
             "stream": True,
             "stream_options": {"include_usage": True},
         }
@@ -329,9 +346,10 @@ class ServedGeneralist:
             ) from error
 
     def _count(self, usage: CompletionUsage | None) -> None:
-        """Add what a server says it has read and written; only the loop's thread does so."""
+        """Add what a server says it has read and written."""
         if usage is not None:
-            self.tokens = (self.tokens or 0) + usage.total_tokens
+            with self._counting:
+                self._tokens = (self._tokens or 0) + usage.total_tokens
 
     # Any: the client's many overloads do not pass through one function.
     @asynccontextmanager
@@ -344,6 +362,7 @@ class ServedGeneralist:
         for _ in range(TRIES):
             until = time.monotonic() + self._patience
             async with self._pool.server(prompt.system + prompt.head, until) as endpoint:
+                start = time.monotonic()
                 try:
                     said = await endpoint.client.chat.completions.create(model=self.name, **request)
                 except openai.APIError as error:
@@ -352,13 +371,20 @@ class ServedGeneralist:
                     endpoint.failed()
                     last = error
                     continue
-                endpoint.answered()
+                endpoint.answered(time.monotonic() - start, self._pool.is_full)
                 yield said
                 return
         raise GeneralistError(
             f"A request to {self.name!r} failed {TRIES} times, last with {type(last).__name__} at "
             f"{endpoint.url!r}. See the log of the server."
         )
+
+
+# Any: what the client takes has many types.
+async def _free(prompt: Prompt, longest: int) -> dict[str, Any]:
+    """Return what a server is asked for free text."""
+    urls = await asyncio.to_thread(urls_of, prompt)
+    return {"messages": _messages(prompt, urls), "max_tokens": longest, "temperature": 0}
 
 
 # Any: what the client takes has many types.

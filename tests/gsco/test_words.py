@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 
 import asked_layouts
 import command
@@ -17,9 +19,9 @@ from fake_server import serving
 from gsco.agent import GSCo
 from gsco.case import Reading
 from gsco.errors import DataError, GeneralistError
-from gsco.evaluation import words
+from gsco.evaluation import engine, words
 from gsco.evaluation.bench import Scope
-from gsco.evaluation.ledger import Ledger
+from gsco.evaluation.ledger import Answer, Ledger
 from gsco.evaluation.page import write
 from gsco.evaluation.words import merge_words, run_words, verify_words
 from gsco.evaluation.wordsets import fingerprint_of, word_sets
@@ -91,6 +93,41 @@ def test_every_set_of_reports_is_asked_with_evidence(
     assert row["metrics"]["report_answered"]["value"] == 1
     assert row["evidence"] == "spots"
     assert {"bleu_4", "rouge_l", "meteor", "cider", "clinical_f1"} <= set(row["metrics"])
+
+
+def test_portions_overlap_and_are_told_of_in_order(asking: GSCo) -> None:
+    meeting = Barrier(engine.BESIDE)
+
+    def work(number: int) -> Callable[[GSCo], list[Answer]]:
+        def ask(agent: GSCo) -> list[Answer]:
+            # Nobody passes alone.
+            meeting.wait(timeout=60)
+            return [Answer(str(number), "yes", [], None, False, [], 0.0)]
+
+        return ask
+
+    works = [work(number) for number in range(2 * engine.BESIDE)]
+    told = list(engine.overlapping(asking, works))
+    assert [done.number for done in told] == list(range(len(works)))
+    assert [done.answers[0].case for done in told] == [str(done.number) for done in told]
+
+
+def test_who_breaks_off_waits_for_no_portion_that_has_not_begun(asking: GSCo) -> None:
+    begun: list[int] = []
+
+    def work(number: int) -> Callable[[GSCo], list[Answer]]:
+        def ask(agent: GSCo) -> list[Answer]:
+            begun.append(number)
+            if number:
+                time.sleep(0.2)
+            return []
+
+        return ask
+
+    told = engine.overlapping(asking, [work(number) for number in range(60)])
+    assert next(told).number == 0
+    told.close()
+    assert len(begun) < 60
 
 
 def test_a_run_that_was_cut_off_goes_on_and_asks_nothing_twice(

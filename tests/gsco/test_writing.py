@@ -286,7 +286,7 @@ class Narrow(ScriptedGeneralist):
         pairs = zip(prompts, refused, read, strict=True)
         return [unread(p, self.name, error) if error else one for p, error, one in pairs]
 
-    def write(self, prompt: Prompt) -> Iterator[str]:
+    def write(self, prompt: Prompt, *, whole: bool = False) -> Iterator[str]:
         """Refuse what is too long before the first piece."""
         if error := self._refused(prompt):
             raise error

@@ -21,6 +21,7 @@ TASK = Task(
 )
 CHANCES = {"no": 0.2, "no tumour": 0.5, "glioma": 0.3}
 Says = Callable[[dict[str, Any]], Mapping[str, float]]
+WRITTEN = ("The lungs ", "are clear.")
 DEAD = "http://127.0.0.1:9/v1"
 LONG = "This model's maximum context length is 1024 tokens. Shorten the prompt."
 
@@ -87,7 +88,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
         choices = body.get("structured_outputs", {}).get("choice")
-        if not choices or not self.server.enforces:
+        if not choices:
+            return completion("".join(WRITTEN), None)
+        if not self.server.enforces:
             return completion("Certainly! It looks", None)
         chances = {c: 1.0 for c in choices} if len(choices) == 1 else self.server.says(body)
         content = steps(chances) if body.get("logprobs") and self.server.logprobs else None
@@ -98,9 +101,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
-        pieces = ("The lungs ", "are clear.")
         chunks: list[dict[str, Any]] = [
-            {"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces
+            {"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in WRITTEN
         ]
         if body.get("stream_options", {}).get("include_usage"):
             used = {"prompt_tokens": 40, "completion_tokens": 5, "total_tokens": 45}

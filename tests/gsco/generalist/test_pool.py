@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from fake_server import DEAD, LONG, TASK, Server, serving
+from openai import AsyncOpenAI
 from PIL import Image
 
 from gsco.errors import GeneralistError
+from gsco.generalist.pool import AT_ONCE, FIRST, Endpoint
 from gsco.generalist.served import ServedGeneralist, connect
 from gsco.prompts import Prompt, build_prompt
 
@@ -56,6 +58,41 @@ def test_load_spills_over_and_no_server_gets_more_than_its_share() -> None:
     assert other.busiest <= 2
     assert min(cases_at(one).total(), cases_at(other).total()) >= 3
     assert all(count == 1 for count in (cases_at(one) + cases_at(other)).values())
+
+
+def test_a_quick_server_gets_more_at_once_while_somebody_waits() -> None:
+    with serving(delay=0.02) as server, connect([server.url], at_once=40) as generalist:
+        generalist.read(prompts(30), permutations=1)
+        (endpoint,) = generalist._pool.endpoints
+        assert endpoint.share == FIRST
+        readings = generalist.read(prompts(120), permutations=1)
+        assert endpoint.share == 40
+    assert all(reading.failure is None for reading in readings)
+    assert server.busiest <= 40
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wanted", "share"), [(1, False, 50), (1, True, 51), (20, True, 49), (20, False, 49)]
+)
+def test_a_share_grows_where_more_is_wanted_and_shrinks_where_an_answer_was_slow(
+    seconds: float, wanted: bool, share: int
+) -> None:
+    endpoint = Endpoint("", AsyncOpenAI(api_key="none"), share=50)
+    endpoint.answered(seconds, wanted)
+    assert endpoint.share == share
+
+
+def test_a_share_keeps_its_bounds_and_a_failure_takes_it_back() -> None:
+    client = AsyncOpenAI(api_key="none")
+    assert Endpoint("", client, most=2).share == 2
+    endpoint = Endpoint("", client)
+    endpoint.answered(20)
+    assert endpoint.share == FIRST
+    endpoint.share = AT_ONCE
+    endpoint.answered(1, True)
+    assert endpoint.share == AT_ONCE
+    endpoint.failed()
+    assert endpoint.share == FIRST
 
 
 def test_when_a_server_dies_halfway_the_other_one_answers_the_rest() -> None:

@@ -102,6 +102,17 @@ def test_free_text_is_streamed() -> None:
         assert list(generalist.write(prompt())) == ["The lungs ", "are clear."]
 
 
+def test_free_text_comes_in_one_piece_where_nobody_reads_along() -> None:
+    with serving() as server, connect([server.url]) as generalist:
+        assert list(generalist.write(prompt(), 7, whole=True)) == ["The lungs are clear."]
+        whole = server.requests[-1]
+        list(generalist.write(prompt(), 7))
+        streamed = server.requests[-1]
+    assert streamed.pop("stream") and streamed.pop("stream_options")
+    assert streamed == whole
+    assert whole["max_tokens"] == 7
+
+
 def test_a_server_that_ignores_choices_is_refused_before_the_first_case() -> None:
     with (
         serving(enforces=False) as server,
@@ -141,6 +152,8 @@ def test_a_refused_request_says_why() -> None:
             generalist.read([prompt()])
         with pytest.raises(GeneralistError, match="refused the request"):
             list(generalist.write(prompt()))
+        with pytest.raises(GeneralistError, match="refused the request"):
+            list(generalist.write(prompt(), whole=True))
 
 
 def test_no_server_at_all_is_refused() -> None:
