@@ -30,6 +30,8 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     # Connections that a client keeps open must not keep a stopped server alive.
     block_on_close = False
+    # As many as may knock at one time; others would be turned away, and that is a failure.
+    request_queue_size = 256
 
     def __init__(
         self,

@@ -66,7 +66,7 @@ def test_a_quick_server_gets_more_at_once_while_somebody_waits() -> None:
         (endpoint,) = generalist._pool.endpoints
         assert endpoint.share == FIRST
         readings = generalist.read(prompts(120), permutations=1)
-        assert endpoint.share == 40
+        assert FIRST < endpoint.share <= 40
     assert all(reading.failure is None for reading in readings)
     assert server.busiest <= 40
 
