@@ -182,7 +182,7 @@ def construct(
 
 
 @app.command(
-    epilog="Examples: gsco evaluate --task pneumonia-cxr --data pneumoniamnist --system all; "
+    epilog="Example: gsco evaluate --task pneumonia-cxr --data pneumoniamnist --system all; "
     "gsco evaluate --task all --data ~/sets --generalist http://127.0.0.1:8000/v1"
 )
 def evaluate(
