@@ -209,8 +209,8 @@ def test_a_driver_that_is_killed_goes_on_and_asks_nothing_twice_even_where_a_nod
     assert len(answered(out)) == 24
 
     def kill(step: str, done: int, total: int) -> None:
-        # Of the twenty answers of gsco four were there.
-        if (step, done) == ("spots gsco", 8):
+        # Some answers of either system were there, how many of each depends on who was quicker.
+        if step == "spots gsco" and done >= 8 and two_nodes.worker_nodes:
             (node,) = two_nodes.worker_nodes
             two_nodes.remove_node(node, allow_graceful=False)
 
