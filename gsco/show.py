@@ -108,6 +108,12 @@ def rows(found: "Sequence[Row]") -> None:
     console.print(table)
 
 
+def left_out(found: Mapping[str, str]) -> None:
+    """Say on the error stream which sets or tasks are not asked, and why."""
+    for name, why in found.items():
+        errors.print(f"{name} is left out: {why}.", soft_wrap=True)
+
+
 def benchmark(found: Sequence[Mapping[str, Any]]) -> None:
     """Print balanced accuracies, one line a system and one column a set."""
     sets = list(dict.fromkeys(row["set"] for row in found))

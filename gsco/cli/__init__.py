@@ -220,8 +220,7 @@ def evaluate(
     agent = open_agent(workspace, generalist)
     if task == "all":
         items, left = local_items(agent, data)
-        for name, why in left.items():
-            typer.echo(f"{name} is left out: {why}.", err=True)
+        show.left_out(left)
         if not items:
             raise UsageError(
                 f"{data.name!r} holds the data of no task of the workspace. Give the folder in "

@@ -80,8 +80,7 @@ def bench_run(
     scope = Scope(limit, _shard(shard), style_named(style), seed, retry, allow_overlap)
     agent = open_agent(workspace, generalist)
     items, sets, left = _found(agent, data, names or [], suite, evidence is not None)
-    for name, why in left.items():
-        show.errors.print(f"{name} is left out: {why}.", soft_wrap=True)
+    show.left_out(left)
     if not items and not sets:
         raise UsageError(f"No constructed task has its data under {data.name!r}. Give --workspace.")
     rows: list[dict[str, Any]] | None = []

@@ -307,7 +307,8 @@ class Portion:
         data, task = str(self.key["data"]), str(self.key["task"])
         same_make(agent, _key(agent, data, task, self.system, self.style), self.key)
         generalist = agent.tools(task, self.system, self.style).generalist
-        tokens_each(generalist, 1)  # what was spent before is not this work's
+        if generalist:
+            generalist.spent()  # what was spent before is not this work's
         cases = [case_of(record, task) for record in self.records]
         made = agent.diagnose_many(cases, self.system, style=self.style)
         each = (time.perf_counter() - start) / len(cases)
