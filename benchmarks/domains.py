@@ -25,7 +25,7 @@ from PIL import Image, ImageOps
 
 from benchmarks.accuracy import show, write
 from gsco.agent import GSCo, open_generalist
-from gsco.case import SYSTEMS, Case
+from gsco.case import SYSTEMS, Case, System
 from gsco.construct import Plan, construct
 from gsco.datasets import Dataset, Record, Split, read_dataset
 from gsco.evaluation.evaluate import evaluate
@@ -101,6 +101,22 @@ def source_and_target(root: Path, name: str) -> tuple[Dataset | None, Dataset]:
     return parted(dataset, learnt), parted(dataset, asked)
 
 
+def indexed_anew(first: Path, second: Path, task: str, target: Dataset) -> int:
+    """Copy a workspace, give it an index of the target's labelled cases; return how many."""
+    shutil.rmtree(second, ignore_errors=True)
+    shutil.copytree(first, second)
+    return rebuild(TaskFolder(second, task), target, "independent", show).count
+
+
+def told(
+    what: str, agent: GSCo, dataset: Dataset, task: str, systems: Sequence[System]
+) -> list[dict[str, Any]]:
+    """Ask systems about test cases; tell how they did, and return the rows."""
+    found = evaluate(agent, dataset, task, systems, progress=show)
+    print(what, {row.system: round(row.balanced_accuracy, 3) for row in found}, flush=True)
+    return [asdict(row) for row in found]
+
+
 def twins(small: Dataset, native: Dataset) -> dict[str, Record]:
     """Return id of a native image to the record of the small set that was made from it.
 
@@ -142,23 +158,20 @@ def measured_size(root: Path, work: Path) -> None:
     first, second = work / "native-size-source", work / "native-size-target"
     source = parted(small, kept)
     construct(source, first, move.task, Plan(seed=0), progress=show)
-    shutil.rmtree(second, ignore_errors=True)
-    shutil.copytree(first, second)
-    indexed = rebuild(TaskFolder(second, move.task), target, "independent", show)
+    indexed = indexed_anew(first, second, move.task, target)
     systems = [system for system in SYSTEMS if system not in READING_SYSTEMS]
     asked = {"small": (first, source), "source": (first, target), "target": (second, target)}
-    rows = {}
-    for which, (folder, dataset) in asked.items():
-        found = evaluate(GSCo.open(folder), dataset, move.task, systems, progress=show)
-        rows[which] = [asdict(row) for row in found]
-        print("native-size", which, {r.system: round(r.balanced_accuracy, 3) for r in found})
+    rows = {
+        which: told(f"native-size {which}", GSCo.open(folder), dataset, move.task, systems)
+        for which, (folder, dataset) in asked.items()
+    }
     facts = {
         "move": move.says,
         "task": move.task,
         "generalist": "not asked: it learnt from the same source",
         "n": len(target.split("test")),
         "left_out": len(native.records) - len(pairs),
-        "indexed_of_target": indexed.count,
+        "indexed_of_target": indexed,
         "failures": sum(row["failures"] for found in rows.values() for row in found),
         "seed": 0,
         "small": rows.pop("small"),
@@ -175,21 +188,23 @@ def measured_move(root: Path, work: Path, name: str, generalist: Generalist) -> 
         shutil.copytree(starter(), first, dirs_exist_ok=True)
     else:
         construct(source, first, move.task, Plan(seed=0), generalist=generalist, progress=show)
-    shutil.rmtree(second, ignore_errors=True)
-    shutil.copytree(first, second)
-    indexed = rebuild(TaskFolder(second, move.task), target, "independent", show)
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for which, folder in (("source", first), ("target", second)):
-        agent = GSCo.open(folder, generalist=generalist)
-        found = evaluate(agent, target, move.task, list(SYSTEMS), progress=show)
-        rows[which] = [asdict(row) for row in found]
-        print(name, which, {r.system: round(r.balanced_accuracy, 3) for r in found}, flush=True)
+    indexed = indexed_anew(first, second, move.task, target)
+    rows = {
+        which: told(
+            f"{name} {which}",
+            GSCo.open(folder, generalist=generalist),
+            target,
+            move.task,
+            list(SYSTEMS),
+        )
+        for which, folder in (("source", first), ("target", second))
+    }
     facts = {
         "move": move.says,
         "task": move.task,
         "generalist": generalist.name,
         "n": len(target.split("test")),
-        "indexed_of_target": indexed.count,
+        "indexed_of_target": indexed,
         "failures": sum(row["failures"] for found in rows.values() for row in found),
         "seed": 0,
     }

@@ -16,7 +16,6 @@ import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -31,8 +30,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.accuracy import write
-from gsco.generalist.tiny import FOLDER
-from gsco.serving import Server, Service
+from benchmarks.serving import server
 from gsco.workspace import starter, tasks_of
 
 SEED = 0
@@ -238,9 +236,8 @@ def main() -> None:
     if not given.served:
         print(write("load", command, measure(given.users, given.seconds)))
         return
-    with Server(Service(FOLDER), log=Path(tempfile.gettempdir()) / "load-vllm.log") as server:
-        server.wait()
-        figures = measure(given.users, given.seconds, server.url)
+    with server("") as url:
+        figures = measure(given.users, given.seconds, url)
     print(write("load-served", f"{command} --served", figures))
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import RESULTS, read, show, write
+from benchmarks.serving import server
 from benchmarks.starter import BACKBONES, SOURCES
 from gsco.agent import GSCo, open_generalist
 from gsco.case import SYSTEMS
@@ -31,8 +32,6 @@ from gsco.evaluation.page import write as write_report
 from gsco.evaluation.stored import BASELINE, RESAMPLED, Stored, compare, results, sets_of
 from gsco.generalist import Generalist
 from gsco.generalist.served import connect
-from gsco.generalist.tiny import FOLDER
-from gsco.serving import Server, Service
 from gsco.workspace import starter
 
 COMMAND = "python -m benchmarks.suite --data $GSCO_DATA --work W"
@@ -73,10 +72,8 @@ def served(root: Path, work: Path) -> None:
     # Fitted in process: what is asked below differs in where gsco-tiny runs, and in nothing else.
     workspace = constructed(root, work, SEEDS[0], open_generalist())
     out, before = work / "run-served", work / f"run-{SEEDS[0]}"
-    with Server(Service(FOLDER), log=work / "vllm.log") as server:
-        server.wait()
-        with connect([server.url]) as generalist:
-            asked(root, workspace, out, generalist)
+    with server("") as url, connect([url]) as generalist:
+        asked(root, workspace, out, generalist)
     rows = results(out) or []
     facts = {
         "generalist": "gsco-tiny behind vLLM",
@@ -115,9 +112,9 @@ def averaged(runs: Sequence[Sequence[Stored]]) -> list[dict[str, Any]]:
     takes the same cases of all seeds and systems.
     """
     found = [_over_seeds(sets) for sets in zip(*runs, strict=True)]
-    names = [sets[0].about["name"] for sets in zip(*runs, strict=True)]
     rows = []
-    for name, (n, each) in zip(names, found, strict=True):
+    for stored, (n, each) in zip(runs[0], found, strict=True):
+        name = stored.about["name"]
         rows += [_row(name, system, n, each[system], each[BASELINE]) for system in SYSTEMS]
     every = {system: np.mean([each[system] for _, each in found], axis=0) for system in SYSTEMS}
     n = sum(n for n, _ in found)
