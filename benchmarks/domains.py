@@ -13,6 +13,7 @@ paired by their looks, and what learnt the small ones is asked about the native 
 import argparse
 import csv
 import hashlib
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -34,7 +35,7 @@ from gsco.generalist import Generalist
 from gsco.indexing import rebuild
 from gsco.task import task_named
 from gsco.workflow import READING_SYSTEMS
-from gsco.workspace import TaskFolder, starter
+from gsco.workspace import TaskFolder, starter, write_text
 from specialists.calibrate import auc
 
 COMMAND = "python -m benchmarks.domains --data $GSCO_DATA --work W --move"
@@ -108,6 +109,15 @@ def indexed_anew(first: Path, second: Path, task: str, target: Dataset) -> int:
     return rebuild(TaskFolder(second, task), target, "independent", show).count
 
 
+def unaware(first: Path, copy: Path, task: str) -> Path:
+    """Copy a workspace so that it does not know the size of the images it learnt from."""
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(first, copy)
+    file = TaskFolder(copy, task).path / "data.json"
+    write_text(file, json.dumps(json.loads(file.read_text()) | {"image_size": None}))
+    return copy
+
+
 def told(
     what: str, agent: GSCo, dataset: Dataset, task: str, systems: Sequence[System]
 ) -> list[dict[str, Any]]:
@@ -144,8 +154,9 @@ def _outline(image: Image.Image) -> NDArray[np.float64]:
 def measured_size(root: Path, work: Path) -> None:
     """Ask what learnt small images about test images at native size, with either index.
 
-    gsco-tiny learnt from native images of the same source, so it is not asked. The same test cases
-    at 28 pixels stand beside.
+    gsco-tiny learnt from native images of the same source, so it is not asked. Beside stand the
+    same test cases at 28 pixels, and at native size by a copy that does not know how small it
+    learnt.
     """
     move = MOVES["native-size"]
     task = task_named(move.task)
@@ -159,8 +170,14 @@ def measured_size(root: Path, work: Path) -> None:
     source = parted(small, kept)
     construct(source, first, move.task, Plan(seed=0), progress=show)
     indexed = indexed_anew(first, second, move.task, target)
+    third = unaware(first, work / "native-size-unaware", move.task)
     systems = [system for system in SYSTEMS if system not in READING_SYSTEMS]
-    asked = {"small": (first, source), "source": (first, target), "target": (second, target)}
+    asked = {
+        "small": (first, source),
+        "unaware": (third, target),
+        "source": (first, target),
+        "target": (second, target),
+    }
     rows = {
         which: told(f"native-size {which}", GSCo.open(folder), dataset, move.task, systems)
         for which, (folder, dataset) in asked.items()
@@ -175,6 +192,7 @@ def measured_size(root: Path, work: Path) -> None:
         "failures": sum(row["failures"] for found in rows.values() for row in found),
         "seed": 0,
         "small": rows.pop("small"),
+        "unaware": rows.pop("unaware"),
     }
     write("domains-native-size", f"{COMMAND} native-size", {**facts, "rows": rows})
 

@@ -163,6 +163,7 @@ class GSCo:
         index = CaseIndex.load(
             folder.index, embedder=embedder.name, embedder_hash=embedder.weights_hash
         )
+        size = folder.learnt_size
         return Tools(
             task=task,
             fusion=fusion,
@@ -173,7 +174,8 @@ class GSCo:
             neighbours=self.settings.neighbours,
             permutations=self.settings.permutations,
             style="calibrated",
-            provenance=provenance_of(task, fusion, found, index),
+            provenance=provenance_of(task, fusion, found, index, size),
+            learnt_size=size,
         )
 
     def diagnose(

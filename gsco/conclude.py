@@ -139,7 +139,11 @@ def _reasons(made: Diagnosis, tools: Tools) -> tuple[str, ...]:
 
 
 def provenance_of(
-    task: Task, fusion: "Fusion", specialists: Mapping[str, Specialist], index: "CaseIndex"
+    task: Task,
+    fusion: "Fusion",
+    specialists: Mapping[str, Specialist],
+    index: "CaseIndex",
+    learnt_size: tuple[int, int] | None = None,
 ) -> dict[str, str]:
     """Return the versions and hashes of what a task consists of."""
     from importlib.metadata import version
@@ -154,6 +158,7 @@ def provenance_of(
         "index sha256": index.manifest().data_hash,
         "embedder sha256": index.embedder_hash,
         **{f"specialist {n} sha256": s.weights_hash for n, s in specialists.items()},
+        **({"largest image": "{} x {}".format(*learnt_size)} if learnt_size else {}),
     }
 
 

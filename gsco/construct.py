@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from gsco.generalist import Generalist
     from specialists.train import Part, RecipeName
 
+SMALL = 64
+"""Pixels a side up to which images that are all alike were made small, as those of MedMNIST."""
 DEFAULT_BACKBONES = ("mobilenetv3-small", "efficientnet-lite0", "efficientnet-lite1")
 
 
@@ -117,6 +119,8 @@ def _construct(
     say: Say,
     progress: Progress,
 ) -> Outcome:
+    from gsco import report
+
     for note in dataset.notes:
         say(note)
     entries = _entries(dataset, progress)
@@ -131,7 +135,10 @@ def _construct(
         )
     (folder.path / "done.json").unlink(missing_ok=True)
     write_text(folder.path / "task.toml", dataset.task.to_toml())
-    write_text(folder.path / "data.json", _data(dataset, training, dropped))
+    size = _small_size(training)
+    if size:
+        say(report.shrinks(size))
+    write_text(folder.path / "data.json", _data(dataset, training, dropped, size))
     _remove_strangers(folder, dataset, plan, say)
     trained = [
         backbone
@@ -143,8 +150,6 @@ def _construct(
     fusing.fit(
         folder, dataset.task, training, validation, entries, plan.coverage, generalist, progress
     )
-    from gsco import report
-
     report.write(folder)
     write_text(folder.path / "done.json", json.dumps({"key": key, "gsco": gsco.__version__}))
     shutil.rmtree(folder.build, ignore_errors=True)
@@ -209,7 +214,16 @@ def _entries(dataset: Dataset, progress: Progress) -> dict[str, Entry]:
     return found
 
 
-def _data(dataset: Dataset, training: Sequence[Record], dropped: int) -> str:
+def _small_size(training: Sequence[Record]) -> tuple[int, int] | None:
+    """Return the width and height of the images where all are alike and small, else None."""
+    first = training[0].open().size
+    alike = max(first) <= SMALL and all(record.open().size == first for record in training)
+    return first if alike else None
+
+
+def _data(
+    dataset: Dataset, training: Sequence[Record], dropped: int, size: tuple[int, int] | None
+) -> str:
     texts = dataset.task.texts
     counts = {
         split: {text: sum(text in r.labels for r in dataset.split(split)) for text in texts}
@@ -223,6 +237,7 @@ def _data(dataset: Dataset, training: Sequence[Record], dropped: int) -> str:
         "counts": counts,
         "trained_on": len(training),
         "near_duplicates_dropped": dropped,
+        "image_size": size,
         "notes": list(dataset.notes),
     }
     return json.dumps(facts, indent=1)
@@ -258,8 +273,8 @@ def _specialist(
     build = folder.build / dataset.fingerprint[:12]
     with writing("build"):
         parts = {
-            "train": _part(build, "train", training, task, size),
-            "val": _part(build, "val", dataset.split("val"), task, size),
+            "train": _part(build, "train", training, task, size, folder.learnt_size),
+            "val": _part(build, "val", dataset.split("val"), task, size, folder.learnt_size),
         }
     checkpoint = build / f"{backbone.name}-{plan.recipe}-{plan.seed}.pt"
     result = train(
@@ -299,13 +314,21 @@ def _specialist(
     return True
 
 
-def _part(build: Path, split: str, records: Sequence[Record], task: Task, size: int) -> "Part":
-    from specialists.images import stack
+def _part(
+    build: Path,
+    split: str,
+    records: Sequence[Record],
+    task: Task,
+    size: int,
+    learnt: tuple[int, int] | None,
+) -> "Part":
+    from specialists.images import reduced, stack
     from specialists.train import Part
 
     build.mkdir(parents=True, exist_ok=True)
     names = hashlib.sha256("\n".join(r.id for r in records).encode()).hexdigest()[:12]
     file = build / f"{split}-{size}-{names}.npy"
     if not file.exists():
-        stack((record.open() for record in records), len(records), size, file)
+        images = (reduced(record.open(), learnt) for record in records)
+        stack(images, len(records), size, file)
     return Part(np.load(file, mmap_mode="r"), targets_of(records, task))

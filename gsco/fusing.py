@@ -104,7 +104,7 @@ def build_index(
 ) -> None:
     """Embed the training cases and save their index in the place of the one there."""
     built = CaseIndex.build(
-        embed(embedder, training, progress),
+        embed(embedder, training, folder.learnt_size, progress),
         [entries[record.id] for record in training],
         embedder=embedder.name,
         embedder_hash=embedder.weights_hash,
@@ -114,12 +114,18 @@ def build_index(
 
 
 def embed(
-    embedder: "Embedder", records: Sequence[Record], progress: Progress
+    embedder: "Embedder",
+    records: Sequence[Record],
+    size: tuple[int, int] | None,
+    progress: Progress,
 ) -> NDArray[np.float32]:
-    """Return the (N, D) vectors of the records' images, 64 at a time."""
+    """Return the (N, D) vectors of the records' images, 64 at a time, none larger than `size`."""
+    from specialists.images import reduced
+
     rows = []
     for start in range(0, len(records), 64):
-        rows.append(embedder.embed([r.open() for r in records[start : start + 64]]))
+        part = records[start : start + 64]
+        rows.append(embedder.embed([reduced(record.open(), size) for record in part]))
         progress("embed cases", min(start + 64, len(records)), len(records))
     return np.concatenate(rows)
 
@@ -142,15 +148,17 @@ def fit(
     progress: Progress,
 ) -> Fusion:
     """Hear every voice on the validation cases and fit the fusion to them."""
+    from specialists.images import reduced
     from specialists.registry import ordered
 
+    size = folder.learnt_size
     kind = "multi" if task.kind == "multi" else "single"
     targets = targets_of(validation, task)
     opinions: dict[str, list[Opinion]] = {}
     for name, specialist in specialists_of(folder).items():
         opinions[name] = []
         for start in range(0, len(validation), 64):
-            images = [record.open() for record in validation[start : start + 64]]
+            images = [reduced(r.open(), size) for r in validation[start : start + 64]]
             opinions[name] += [ordered(o, task.texts) for o in specialist.predict(images)]
             progress(f"hear {name}", min(start + 64, len(validation)), len(validation))
     recalled, similarity = _recall(folder, validation, entries, progress)
@@ -183,7 +191,8 @@ def _recall(
         folder.index, embedder=embedder.name, embedder_hash=embedder.weights_hash
     )
     guards = [_guard(entries[record.id]) for record in validation]
-    results = cases.search(embed(embedder, validation, progress), RECALLED, skip=guards)
+    vectors = embed(embedder, validation, folder.learnt_size, progress)
+    results = cases.search(vectors, RECALLED, skip=guards)
     means = [float(np.mean([n.similarity for n in r.neighbours] or [-1.0])) for r in results]
     return [r.neighbours for r in results], np.array(means)
 

@@ -65,7 +65,8 @@ def add(folder: TaskFolder, dataset: Dataset, progress: Progress) -> Changed:
     ) as cases:
         new = [record for record in training if record.id not in cases]
         if new:
-            cases.add(fusing.embed(embedder, new, progress), [entries[r.id] for r in new])
+            vectors = fusing.embed(embedder, new, folder.learnt_size, progress)
+            cases.add(vectors, [entries[r.id] for r in new])
         return Changed(len(cases), len(dataset.split("train")) - len(new))
 
 

@@ -32,6 +32,14 @@ def write(folder: TaskFolder) -> None:
     write_text(folder.report / "report.md", _page(folder, picture))
 
 
+def shrinks(size: tuple[int, int]) -> str:
+    """Say what becomes of images larger than those that were learnt."""
+    return (
+        f"All training images are {size[0]} x {size[1]} pixels: larger ones are made as small "
+        "before specialists and index see them."
+    )
+
+
 def _page(folder: TaskFolder, picture: str) -> str:
     fusion, data = folder.read_fusion(), folder.read_json("data.json")
     rows = []
@@ -54,6 +62,7 @@ def _page(folder: TaskFolder, picture: str) -> str:
             f"held-out cases dropped. Figures below: {fusion.n_validation} validation cases, "
             "which also calibrated the temperatures, so they flatter. Measure on test cases with "
             f"`gsco evaluate --task {folder.name} --data DIR`.",
+            *([shrinks(folder.learnt_size)] if folder.learnt_size else []),
             "",
             "| specialist | accuracy | balanced accuracy | AUC | ECE | temperature | weight |",
             "|---|---|---|---|---|---|---|",

@@ -50,8 +50,16 @@ class Tools:
     style: "Style"
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Versions and hashes of all of this but the generalist."""
+    learnt_size: tuple[int, int] | None = None
+    """Width and height of the training images where all are small and alike, else None."""
     pictures: list[tuple[Image.Image, ...]] = field(default_factory=list)
     """The images of each case of the batch, while it is being diagnosed."""
+
+    def as_learnt(self, image: Image.Image) -> Image.Image:
+        """Return an image as specialists and index see it: no larger than small learnt ones."""
+        from specialists.images import reduced
+
+        return reduced(image, self.learnt_size)
 
     @property
     def is_calibrated(self) -> bool:
@@ -128,7 +136,7 @@ def lessened(tools: Tools, without: Sequence[str]) -> Tools:
 
 
 def _firsts(tools: Tools) -> list[Image.Image]:
-    return [pictures[0] for pictures in tools.pictures]
+    return [tools.as_learnt(pictures[0]) for pictures in tools.pictures]
 
 
 def consult(state: State, runtime: Runtime[Tools]) -> State:

@@ -1,7 +1,7 @@
 """A workspace: the folder that construction writes and inference reads.
 
 W/tasks/<task>/task.toml         the card: labels and words, for a person to edit
-               data.json         which data, how many cases, their fingerprint
+               data.json         which data, how many cases, their fingerprint, their size if small
                specialists/<name>/card.toml, weights.safetensors
                index/            vectors, labels and ids of the training cases; no images
                voices.npz        what everyone said of the validation cases
@@ -101,6 +101,12 @@ class TaskFolder:
             WorkspaceError: it is missing.
         """
         return fusion_from_json(self.read("fusion.json"))
+
+    @property
+    def learnt_size(self) -> tuple[int, int] | None:
+        """Width and height of the training images where all are small and alike, else None."""
+        size = self.read_json("data.json").get("image_size")
+        return (int(size[0]), int(size[1])) if isinstance(size, list) and len(size) == 2 else None
 
     def read_json(self, name: str) -> Mapping[str, object]:
         """Return a JSON file of the task."""

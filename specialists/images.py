@@ -223,6 +223,16 @@ def _grey(values: NDArray[np.float32], *, windowed: bool) -> Image.Image:
     return Image.fromarray((scaled.clip(0, 1) * 255).astype(np.uint8))
 
 
+def reduced(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
+    """Return an image at the (width, height) of small images that were learnt, where it is larger.
+
+    What learnt from 28 x 28 pixels, as MedMNIST has them, is misled by finer detail.
+    """
+    if size is None or image.width <= size[0] or image.height <= size[1]:
+        return image
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
 def resize(image: Image.Image, size: int) -> NDArray[np.uint8]:
     """Return (3, size, size) uint8, squeezed to a square as in the published method."""
     if image.size != (size, size):

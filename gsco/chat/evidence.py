@@ -62,8 +62,8 @@ def looks_of(agent: "GSCo", image: Image.Image, made: Diagnosis) -> dict[str, Im
         if isinstance(specialist, Classifier) and opinion.answers:
             # Gradients are kept by hooks on the network, which threads share.
             with _ONE_AT_A_TIME:
-                heat = saliency(specialist, image, opinion.answers[0])
-            found[opinion.specialist] = _coloured(heat)
+                heat = saliency(specialist, tools.as_learnt(image), opinion.answers[0])
+            found[opinion.specialist] = _coloured(heat).resize(image.size)
     return found
 
 

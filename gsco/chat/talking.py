@@ -209,8 +209,9 @@ def _compare(agent: "GSCo", talk: Talk, text: str, earlier: Exam) -> Iterator[Mo
     talk.say("assistant", f"{LOOKING} at the earlier image …")
     yield Moment(talk)
     before = agent.diagnose(Case(earlier.pictures, talk.task), talk.system)
-    both = [talk.exam.pictures[0], earlier.pictures[0]]
-    one, other = agent.tools(talk.task).embedder.embed(both)
+    tools = agent.tools(talk.task)
+    both = [tools.as_learnt(exam.pictures[0]) for exam in (talk.exam, earlier)]
+    one, other = tools.embedder.embed(both)
     talk.messages[-1]["content"] = follow.compared(made, before, float(one @ other))
     yield Moment(talk)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -68,6 +69,29 @@ def test_the_index_holds_no_image(constructed: Outcome) -> None:
     data = json.loads((constructed.folder / "data.json").read_text())
     assert data["trained_on"] == 40
     assert data["counts"]["val"] == {"red spot": 15, "blue spot": 15}
+
+
+def test_what_learnt_small_images_sees_larger_ones_as_small(constructed: Outcome) -> None:
+    agent = GSCo.open(constructed.folder.parents[1])
+    fine = np.random.default_rng(0).integers(0, 256, (300, 200, 3), dtype=np.uint8)
+    large = Image.fromarray(fine)
+    small = large.resize((64, 64), Image.Resampling.BICUBIC)
+    one, other = (agent.diagnose(Case((i,), "spots"), "stack") for i in (large, small))
+    assert one.probabilities == other.probabilities
+    assert one.neighbours == other.neighbours
+    assert one.provenance["largest image"] == "64 x 64"
+    assert "64 x 64 pixels" in (constructed.folder / "report" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("size", [(96, 96), (48, 48)], ids=["large", "of two sizes"])
+def test_other_images_are_seen_as_they_are(
+    size: tuple[int, int], dataset: Dataset, tmp_path: Path
+) -> None:
+    first, *others = dataset.records
+    first.open().resize(size).save(tmp_path / "first.png")
+    records = (replace(first, source=tmp_path / "first.png"), *others)
+    construct(replace(dataset, records=records), tmp_path, "spots", SMALL)
+    assert open_task(tmp_path, "spots").learnt_size is None
 
 
 def test_the_report_says_what_validation_showed(constructed: Outcome) -> None:

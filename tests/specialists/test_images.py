@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from specialists import SpecialistError
-from specialists.images import augment, decode, normalise, resize, stack, to_tensor
+from specialists.images import augment, decode, normalise, reduced, resize, stack, to_tensor
 
 
 def drawn(width: int = 24, height: int = 16, seed: int = 0) -> Image.Image:
@@ -432,3 +432,10 @@ def test_augment_flips_about_half_the_images() -> None:
     found = augment(image, torch.Generator().manual_seed(0))
     flipped = (found[..., :5].mean((1, 2, 3)) > found[..., -5:].mean((1, 2, 3))).sum()
     assert 20 <= flipped <= 44
+
+
+def test_only_images_larger_than_those_learnt_are_reduced() -> None:
+    assert reduced(drawn(24, 16), None).size == (24, 16)
+    assert reduced(drawn(24, 16), (28, 28)).size == (24, 16)
+    assert reduced(drawn(200, 20), (28, 28)).size == (200, 20)
+    assert reduced(drawn(56, 30), (28, 28)).size == (28, 28)
