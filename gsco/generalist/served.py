@@ -447,7 +447,13 @@ def urls_of(prompt: Prompt) -> dict[int, str]:
 
 
 def data_url(image: Image.Image) -> str:
-    """Return an image as part of a message: PNG, or JPEG of quality 95 where that is too large."""
+    """Return an image as part of a message: PNG, or JPEG of quality 95 where that is too large.
+
+    Grey images travel as one channel: half the work on both sides, and no pixel changes.
+    """
+    red, *others = image.convert("RGB").split()
+    if all(other.tobytes() == red.tobytes() for other in others):
+        image = red
     buffer, kind = io.BytesIO(), "png"
     image.save(buffer, format="PNG", compress_level=1)
     if buffer.tell() > LARGEST_PNG:

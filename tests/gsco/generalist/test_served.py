@@ -11,7 +11,7 @@ from PIL import Image
 
 from gsco.agent import open_generalist
 from gsco.errors import GeneralistError
-from gsco.generalist.served import ServedGeneralist, connect
+from gsco.generalist.served import ServedGeneralist, connect, data_url
 from gsco.prompts import Prompt, build_prompt
 from gsco.settings import Settings
 from gsco.task import Label
@@ -71,6 +71,13 @@ def test_the_image_travels_as_a_lossless_data_url_between_the_texts() -> None:
     assert head == "data:image/png;base64"
     with Image.open(io.BytesIO(base64.b64decode(data))) as sent:
         assert sent.getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_a_grey_image_travels_as_one_channel_without_loss() -> None:
+    ramp = Image.linear_gradient("L").convert("RGB")
+    with Image.open(io.BytesIO(base64.b64decode(data_url(ramp).split(",")[1]))) as sent:
+        assert sent.mode == "L"
+        assert sent.convert("RGB").tobytes() == ramp.tobytes()
 
 
 def test_a_place_that_the_server_prefers_is_averaged_out() -> None:
