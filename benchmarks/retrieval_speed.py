@@ -29,9 +29,12 @@ from specialists.embedder import independent_embedder
 
 NEIGHBOURS = 10
 REPEATS = 15
-LENGTHS = {"densenet121": 50_176, "vit-b16": 151_296}
+LENGTHS = {"DenseNet-121": 50_176, "ViT-B/16": 151_296}
 """Values of a flattened feature map at 224 pixels; five of the ten backbones are of the last kind.
 """
+REST = 0.1
+"""Seconds before each timed call: the threads of linear algebra libraries spin for some 25 ms after
+their work, and the next call would share the cores with them."""
 FEW = 4
 """Queries that the published search is timed on one by one."""
 
@@ -154,6 +157,7 @@ def interleaved(calls: dict[str, Callable[[], object]], repeats: int = REPEATS) 
     times: dict[str, list[float]] = {name: [] for name in calls}
     for round_number in range(repeats + 1):
         for name, call in calls.items():
+            time.sleep(REST)
             start = time.perf_counter()
             call()
             # The first round warms up.
