@@ -163,7 +163,6 @@ class GSCo:
         index = CaseIndex.load(
             folder.index, embedder=embedder.name, embedder_hash=embedder.weights_hash
         )
-        size = folder.learnt_size
         return Tools(
             task=task,
             fusion=fusion,
@@ -174,8 +173,8 @@ class GSCo:
             neighbours=self.settings.neighbours,
             permutations=self.settings.permutations,
             style="calibrated",
-            provenance=provenance_of(task, fusion, found, index, size),
-            learnt_size=size,
+            provenance=provenance_of(task, fusion, found, index),
+            learnt_size=folder.learnt_size,
         )
 
     def diagnose(

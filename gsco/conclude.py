@@ -10,7 +10,7 @@ import numpy as np
 import gsco
 from gsco import workflow
 from gsco.case import Case, Diagnosis, Failure, Reading, System
-from gsco.explain import explanation
+from gsco.explain import REDUCED, explanation
 from gsco.fusing import RECALLED, recalls
 from gsco.fusion import prediction_set
 from gsco.task import Task
@@ -58,12 +58,23 @@ def diagnosis_of(case: Case, number: int, state: State, tools: Tools) -> Diagnos
         provenance={
             "generalist": tools.generalist.identity if tools.generalist else "not asked",
             **tools.provenance,
+            **_reduced(tools, number),
         },
     )
     reasons = _reasons(made, tools)
     return replace(
         made, review=bool(reasons), review_reasons=reasons, explanation=explanation(made)
     )
+
+
+def _reduced(tools: Tools, number: int) -> dict[str, str]:
+    """Return at which size specialists and index saw the image, if it was made smaller for them."""
+    from specialists.images import is_larger
+
+    size = tools.learnt_size
+    if size is None or not is_larger(tools.pictures[number][0], size):
+        return {}
+    return {REDUCED: f"{size[0]} x {size[1]}"}
 
 
 def _failures(state: State, number: int, reading: Reading | None) -> tuple[Failure, ...]:
@@ -139,11 +150,7 @@ def _reasons(made: Diagnosis, tools: Tools) -> tuple[str, ...]:
 
 
 def provenance_of(
-    task: Task,
-    fusion: "Fusion",
-    specialists: Mapping[str, Specialist],
-    index: "CaseIndex",
-    learnt_size: tuple[int, int] | None = None,
+    task: Task, fusion: "Fusion", specialists: Mapping[str, Specialist], index: "CaseIndex"
 ) -> dict[str, str]:
     """Return the versions and hashes of what a task consists of."""
     from importlib.metadata import version
@@ -158,7 +165,6 @@ def provenance_of(
         "index sha256": index.manifest().data_hash,
         "embedder sha256": index.embedder_hash,
         **{f"specialist {n} sha256": s.weights_hash for n, s in specialists.items()},
-        **({"largest image": "{} x {}".format(*learnt_size)} if learnt_size else {}),
     }
 
 

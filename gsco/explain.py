@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from gsco.case import Diagnosis
 
+REDUCED = "image reduced to"
+"""Under which a diagnosis' provenance holds the size in pixels, if the image was made smaller."""
 MARK = "Composed from the evidence, not written by a model."
 Answer = str | tuple[str, ...] | None
 
@@ -18,7 +20,10 @@ def explanation(made: Diagnosis) -> str:
     if made.answer is None:
         first = f"No answer: {'; '.join(failure.reason for failure in made.failures)}"
         return f"{first} {MARK}"
-    parts = (_answer(made), _specialists(made), _neighbours(made), _generalist(made), _domain(made))
+    parts = (
+        *(_answer(made), _specialists(made), _neighbours(made), _generalist(made), _domain(made)),
+        _size(made),
+    )
     return " ".join([*filter(None, parts), MARK])
 
 
@@ -85,6 +90,11 @@ def _domain(made: Diagnosis) -> str:
     if made.in_domain is not False:
         return ""
     return "But the image lies outside what the specialists know."
+
+
+def _size(made: Diagnosis) -> str:
+    seen = made.provenance.get(REDUCED)
+    return f"Specialists and index saw it at {seen} pixels, as those they learnt." if seen else ""
 
 
 def _same(labels: Sequence[str], answer: Answer) -> bool:

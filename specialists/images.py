@@ -223,12 +223,17 @@ def _grey(values: NDArray[np.float32], *, windowed: bool) -> Image.Image:
     return Image.fromarray((scaled.clip(0, 1) * 255).astype(np.uint8))
 
 
+def is_larger(image: Image.Image, size: tuple[int, int]) -> bool:
+    """Whether an image is both wider and higher than a (width, height)."""
+    return image.width > size[0] and image.height > size[1]
+
+
 def reduced(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
     """Return an image at the (width, height) of small images that were learnt, where it is larger.
 
     What learnt from 28 x 28 pixels, as MedMNIST has them, is misled by finer detail.
     """
-    if size is None or image.width <= size[0] or image.height <= size[1]:
+    if size is None or not is_larger(image, size):
         return image
     return image.resize(size, Image.Resampling.BICUBIC)
 

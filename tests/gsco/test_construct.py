@@ -79,7 +79,8 @@ def test_what_learnt_small_images_sees_larger_ones_as_small(constructed: Outcome
     one, other = (agent.diagnose(Case((i,), "spots"), "stack") for i in (large, small))
     assert one.probabilities == other.probabilities
     assert one.neighbours == other.neighbours
-    assert one.provenance["largest image"] == "64 x 64"
+    assert "saw it at 64 x 64 pixels" in one.explanation
+    assert "saw it at" not in other.explanation
     assert "64 x 64 pixels" in (constructed.folder / "report" / "report.md").read_text()
 
 
