@@ -102,19 +102,23 @@ def source_and_target(root: Path, name: str) -> tuple[Dataset | None, Dataset]:
     return parted(dataset, learnt), parted(dataset, asked)
 
 
+def copied(first: Path, copy: Path, task: str) -> TaskFolder:
+    """Put a copy of a workspace in the place of what was there; return the task in it."""
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(first, copy)
+    return TaskFolder(copy, task)
+
+
 def indexed_anew(first: Path, second: Path, task: str, target: Dataset) -> int:
     """Copy a workspace, give it an index of the target's labelled cases; return how many."""
-    shutil.rmtree(second, ignore_errors=True)
-    shutil.copytree(first, second)
-    return rebuild(TaskFolder(second, task), target, "independent", show).count
+    return rebuild(copied(first, second, task), target, "independent", show).count
 
 
 def unaware(first: Path, copy: Path, task: str) -> Path:
     """Copy a workspace so that it does not know the size of the images it learnt from."""
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(first, copy)
-    file = TaskFolder(copy, task).path / "data.json"
-    write_text(file, json.dumps(json.loads(file.read_text()) | {"image_size": None}))
+    folder = copied(first, copy, task)
+    facts = {**folder.read_json("data.json"), "image_size": None}
+    write_text(folder.path / "data.json", json.dumps(facts))
     return copy
 
 

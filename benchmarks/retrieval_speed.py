@@ -30,8 +30,7 @@ from specialists.embedder import independent_embedder
 NEIGHBOURS = 10
 REPEATS = 15
 LENGTHS = {"DenseNet-121": 50_176, "ViT-B/16": 151_296}
-"""Values of a flattened feature map at 224 pixels; five of the ten backbones are of the last kind.
-"""
+"""Values of a flattened map at 224 pixels; five of the ten backbones are of the last kind."""
 REST = 0.1
 """Seconds before each timed call: the threads of linear algebra libraries spin for some 25 ms after
 their work, and the next call would share the cores with them."""
