@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, cast
@@ -147,7 +148,7 @@ class EmbeddedGeneralist:
         which = [places.setdefault(id(image), len(places)) for image in images]
         alone = len(places) == len(images)
         # Towers that take images of any size give their features in another shape.
-        if alone or self._model.config.model_type != "llava" or "image_sizes" in inputs:
+        if alone or not self._takes_features or "image_sizes" in inputs:
             return inputs
         distinct = [which.index(place) for place in range(len(places))]
         others = dict(inputs)
@@ -175,6 +176,15 @@ class EmbeddedGeneralist:
 
     def _tokens(self, choice: str) -> list[int]:
         return [*self._tokenizer(choice, add_special_tokens=False).input_ids, self._end]
+
+    @cached_property
+    def _takes_features(self) -> bool:
+        """Whether the model takes what its tower saw instead of pixels.
+
+        transformers before 5.18 does not, and silently answers as if there were no image.
+        """
+        known = signature(self._model.forward).parameters
+        return self._model.config.model_type == "llava" and "mm_encoder_outputs" in known
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
