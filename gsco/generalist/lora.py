@@ -350,6 +350,18 @@ def _learnt(model: Any) -> Mapping[str, Tensor]:
     return {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
 
 
+def _merged(source: Path | str, adapter: Path) -> Any:
+    """Return the source as it is stored, with the adapter merged into it.
+
+    The weights beside which the adapter learnt may have lost digits on their way to bfloat16.
+    """
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText
+
+    model = AutoModelForImageTextToText.from_pretrained(source, dtype="auto")
+    return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+
+
 def _write(
     adapted: Any,
     processor: Any,
@@ -364,7 +376,7 @@ def _write(
 
     adapted.save_pretrained(out / "adapter")
     folder = out / "model"
-    merged = adapted.merge_and_unload()
+    merged = _merged(source, out / "adapter")
     merged.save_pretrained(folder)
     if merged.config.model_type == "llava":
         name_as_vllm(folder)

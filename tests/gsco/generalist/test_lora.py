@@ -111,6 +111,10 @@ def test_tuning_gsco_tiny_lowers_its_loss_and_leaves_its_tower_alone(
     assert loss_on(made, spots) < 0.7 * loss_on(FOLDER, spots)
     before, after = weights(FOLDER), weights(made)
     assert before.keys() == after.keys()
+    # In the precision of the source, whatever it was tuned in.
+    assert {name: one.dtype for name, one in before.items()} == {
+        name: one.dtype for name, one in after.items()
+    }
     changed = {
         name for name in before if not torch.allclose(before[name].float(), after[name].float())
     }
