@@ -39,9 +39,9 @@ def construct_generalist(
                 "Recipe 'tiny' starts from nothing and has its own steps: leave out "
                 "`--generalist` and `--steps`, or take `--recipe lora`."
             )
-        from gsco.generalist.tiny.recipe import Plan, train
+        from gsco.generalist.tiny.recipe import Plan, beside_gpu, train
 
-        return train(data, out, Plan(seed=seed), say)
+        return train(data, out, Plan(seed=seed, workers=beside_gpu()), say)
     from gsco.generalist.card import card_of
     from gsco.generalist.lora import Plan as Tuning
     from gsco.generalist.lora import tune

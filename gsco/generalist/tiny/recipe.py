@@ -8,10 +8,13 @@ Four stages. `reading`: the language part alone learns to weigh what is written,
 `weighing`: pictures that it has never seen, with evidence: how far to trust its eyes, and how far
 what it reads.
 A shuffled letter cannot be learnt by a model this small: it would have to bind letters to labels.
+A GPU is used where there is one; other processes draw the samples beside it, as it would wait for
+them. What is drawn hangs on the seed alone.
 """
 
 import argparse
 import math
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
 
 from gsco.generalist.seen import write_seen
 from gsco.generalist.tiny import architecture
@@ -70,6 +74,13 @@ class Plan:
     every: int = 100
     """Steps between checkpoints."""
     seed: int = 0
+    workers: int = 0
+    """Processes that draw samples; 0 draws them between the steps."""
+
+
+def beside_gpu() -> int:
+    """Return how many processes should draw samples: some where a GPU would wait for them."""
+    return min(8, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
 
 
 Progress = Callable[[str], None]
@@ -102,7 +113,7 @@ class Run:
         """Go on from the stage's checkpoint, if there is one."""
         path = folder / f"{self.stage}.pt"
         if path.is_file():
-            state = torch.load(path, weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
             self.step = state["step"]
             self.modules.load_state_dict(state["modules"])
             for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
@@ -117,13 +128,14 @@ def train(
     progress: Progress = lambda line: None,
 ) -> Path:
     """Train on the sets under `data` and write the model to `out / "model"`, which is returned."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
     pictures = load_pictures(data, "train", architecture.SIZE)
     tokenizer = make_tokenizer(pictures, plan.seed)
-    model = new_model(tokenizer)
+    model = new_model(tokenizer).to(device)
     train_reading(model, pictures, tokenizer, out, plan, progress)
-    tower = train_tower(pictures, out, plan, progress)
+    tower = train_tower(pictures, out, plan, progress, device)
     model.model.vision_tower.load_state_dict(tower.state_dict())
     for stage in (
         Stage("looking", plan.looking_steps, LOOKING, 0.5),
@@ -143,12 +155,14 @@ def make_tokenizer(pictures: Pictures, seed: int) -> "PreTrainedTokenizerFast":
 
 
 # Any: transformers' models have no types.
-def train_tower(pictures: Pictures, out: Path, plan: Plan, progress: Progress) -> Any:
+def train_tower(
+    pictures: Pictures, out: Path, plan: Plan, progress: Progress, device: str = "cpu"
+) -> Any:
     """Return a tower that tells the classes of every task apart."""
-    tower = architecture.new_tower()
+    tower = architecture.new_tower().to(device)
     heads = nn.ModuleList(
         nn.Linear(architecture.WIDTH, len(examples.task.texts)) for examples in pictures.tasks
-    )
+    ).to(device)
     run = _new_run("tower", nn.ModuleDict({"tower": tower, "heads": heads}), plan, {})
 
     def losses() -> Iterator[Tensor]:
@@ -171,9 +185,10 @@ def _tower_loss(
         targets.append(examples.targets[drawn])
     drawn = augment(pictures.pixels[torch.cat(rows)], draw)
     pixels = normalise(shaken(drawn, draw), HALF, HALF)
-    parts = pooled(tower, pixels).split(list(plan.shares))
+    device = next(tower.parameters()).device
+    parts = pooled(tower, pixels.to(device)).split(list(plan.shares))
     losses = [
-        functional.cross_entropy(head(part), target, label_smoothing=0.05)
+        functional.cross_entropy(head(part), target.to(device), label_smoothing=0.05)
         for head, part, target in zip(heads, parts, targets, strict=True)
     ]
     return torch.stack(losses).sum()
@@ -192,6 +207,17 @@ def new_model(tokenizer: "PreTrainedTokenizerFast") -> Any:
     return architecture.new_model(len(tokenizer), *numbers)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """One stage of learning to answer prompts."""
+
+    name: str
+    steps: int
+    mix: Mix
+    factor: float
+    """Share of the plan's learning rates."""
+
+
 # Any: transformers' models have no types.
 def train_reading(
     model: Any,
@@ -203,41 +229,63 @@ def train_reading(
 ) -> None:
     """Teach the language part to weigh what is written."""
     language = nn.ModuleDict({"language": model.model.language_model, "head": model.lm_head})
-    run = _new_run("reading", language, plan, {})
+    stage = Stage("reading", plan.reading_steps, READING, 1.0)
+    run = _new_run(stage.name, language, plan, {})
 
     def losses() -> Iterator[Tensor]:
-        for batch in _batches(run, pictures, tokenizer, plan, READING):
+        for drawn in _batches(run.step, pictures, tokenizer, plan, stage):
+            batch = drawn.to(model.device)
             states = model.model.language_model(input_ids=batch.tokens).last_hidden_state
             loss = _answer_loss(model, states, batch)
             yield loss + plan.prompts * _prompt_loss(model, states, batch)
 
-    _learn(run, losses, plan.reading_steps, plan, out, progress)
+    _learn(run, losses, stage.steps, plan, out, progress)
 
 
 def _batches(
-    run: Run,
+    start: int,
     pictures: Pictures,
     tokenizer: "PreTrainedTokenizerFast",
     plan: Plan,
-    mix: Mix,
+    stage: Stage,
 ) -> Iterator[Batch]:
-    patches = (architecture.SIZE // architecture.PATCH) ** 2
-    while True:
-        # Each group of batches has a seed of its own, so that a run can go on inside a group.
-        group, done = divmod(run.step, GROUP)
-        draw = random.Random(f"{plan.seed} {run.stage} {group}")
-        yield from batches(pictures, tokenizer, patches, plan.batch, draw, mix)[done:]
+    first, done = divmod(start, GROUP)
+    groups = _Groups(pictures, tokenizer, plan, stage, first)
+    loader = DataLoader(
+        groups,
+        batch_size=None,
+        num_workers=plan.workers,
+        collate_fn=_as_drawn,
+        # A process that holds a GPU must not be forked.
+        multiprocessing_context="spawn" if plan.workers else None,
+    )
+    for drawn in loader:
+        yield from drawn[done:]
+        done = 0
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One stage of learning to answer prompts."""
+class _Groups(Dataset[list[Batch]]):
+    """Groups of batches, each with a seed of its own, so that a run can go on inside a group."""
 
-    name: str
-    steps: int
-    mix: Mix
-    factor: float
-    """Share of the plan's learning rates."""
+    pictures: Pictures
+    tokenizer: "PreTrainedTokenizerFast"
+    plan: Plan
+    stage: Stage
+    first: int
+
+    def __len__(self) -> int:
+        return -(-self.stage.steps // GROUP) - self.first
+
+    def __getitem__(self, number: int) -> list[Batch]:
+        draw = random.Random(f"{self.plan.seed} {self.stage.name} {self.first + number}")
+        patches = (architecture.SIZE // architecture.PATCH) ** 2
+        mix = self.stage.mix
+        return batches(self.pictures, self.tokenizer, patches, self.plan.batch, draw, mix)
+
+
+def _as_drawn(group: list[Batch]) -> list[Batch]:
+    return group
 
 
 # Any: transformers' models have no types.
@@ -258,10 +306,11 @@ def train_whole(
     run = _new_run(stage.name, nn.ModuleDict({"model": model}), slowed, slower)
 
     def losses() -> Iterator[Tensor]:
-        for batch in _batches(run, pictures, tokenizer, plan, stage.mix):
-            drawn = augment(pictures.pixels[batch.rows], run.generator)
-            hazy = fogged(shaken(drawn, run.generator), run.generator)
-            pixels = normalise(hazy, HALF, HALF)
+        for drawn in _batches(run.step, pictures, tokenizer, plan, stage):
+            batch = drawn.to(model.device)
+            clear = augment(pictures.pixels[drawn.rows], run.generator)
+            hazy = fogged(shaken(clear, run.generator), run.generator)
+            pixels = normalise(hazy, HALF, HALF).to(model.device)
             states = model.model(input_ids=batch.tokens, pixel_values=pixels).last_hidden_state
             yield _answer_loss(model, states, batch)
 
@@ -280,7 +329,7 @@ def _answer_loss(model: Any, states: Tensor, batch: Batch) -> Tensor:
 
 def _prompt_loss(model: Any, states: Tensor, batch: Batch) -> Tensor:
     """Return the cross entropy of the prompts' own tokens, from the one before."""
-    places = torch.arange(1, batch.tokens.shape[1])
+    places = torch.arange(1, batch.tokens.shape[1], device=batch.tokens.device)
     follows = (places < batch.ends[:, None]) & ~batch.parts[:, :-1]
     return functional.cross_entropy(
         model.lm_head(states[:, :-1][follows]), batch.tokens[:, 1:][follows]
@@ -316,6 +365,8 @@ def fogged(pixels: Tensor, draw: torch.Generator, share: float = 0.25) -> Tensor
 def _new_run(stage: str, modules: nn.ModuleDict, plan: Plan, slower: dict[str, float]) -> Run:
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in modules.named_parameters():
+        if not parameter.requires_grad:
+            continue
         factor = next((f for start, f in slower.items() if name.startswith(start)), 1.0)
         is_matrix = ".layers." in name and parameter.ndim == 2
         groups.setdefault((is_matrix, factor), []).append(parameter)
@@ -342,12 +393,13 @@ def _learn(
     run.resume(out)
     run.modules.train()
     start, first, seen = time.monotonic(), run.step, 0.0
+    device = next(run.modules.parameters()).device.type
     source = losses()
     while run.step < steps:
         for group in (group for o in run.optimizers for group in o.param_groups):
             group["lr"] = group["top"] * _schedule(run.step, steps)
         # Twice as fast for matrices of this size; the weights themselves stay in full precision.
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16):
             loss = next(source)
         run.modules.zero_grad()
         loss.backward()
@@ -375,13 +427,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and model")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=beside_gpu(), help="who draw samples")
+    parser.add_argument("--seed", type=int, default=0)
     stages = ("reading", "tower", "looking", "weighing")
     for stage in stages:
         most = getattr(Plan, f"{stage}_steps")
         parser.add_argument(f"--{stage}-steps", type=int, default=most)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    plan = Plan(**{f"{stage}_steps": getattr(given, f"{stage}_steps") for stage in stages})
+    steps = {f"{stage}_steps": getattr(given, f"{stage}_steps") for stage in stages}
+    plan = Plan(**steps, seed=given.seed, workers=given.workers)
     train(given.data, given.out, plan, lambda line: print(line, flush=True))  # noqa: T201
 
 

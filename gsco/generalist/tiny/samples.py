@@ -3,7 +3,7 @@
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from gsco.prompts import Prompt, Style, build_prompt
 from gsco.task import Label, Task, builtin_tasks
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from transformers import PreTrainedTokenizerFast
 
@@ -78,6 +79,10 @@ class Batch:
     constraint lets follow."""
     rows: "Tensor"
     """(B,)."""
+
+    def to(self, device: "torch.device | str") -> "Batch":
+        """Return the same batch on a device."""
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 def draw_sample(

@@ -1,6 +1,7 @@
 import csv
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from gsco.errors import DataError
 from gsco.generalist.embedded import EmbeddedGeneralist
 from gsco.generalist.tiny import recipe
 from gsco.generalist.tiny.data import SOURCES, Examples, Pictures, load_pictures, tasks
-from gsco.generalist.tiny.recipe import Plan, train
-from gsco.generalist.tiny.samples import READING, Mix, draw_sample, encode, made_up_task
+from gsco.generalist.tiny.recipe import Plan, Stage, train
+from gsco.generalist.tiny.samples import LOOKING, READING, Mix, draw_sample, encode, made_up_task
 from gsco.prompts import build_prompt
 from gsco.task import validate
 from specialists import SpecialistError
@@ -197,3 +198,18 @@ def test_another_scanner_changes_half_of_the_images_and_keeps_their_range() -> N
 def test_every_probability_is_one_token(data: Path) -> None:
     tokenizer = recipe.make_tokenizer(load_pictures(data, "train", 16), 0)
     assert all(len(tokenizer(f" {i / 100:.2f}").input_ids) == 1 for i in range(101))
+
+
+def test_workers_draw_what_would_be_drawn_without_them(data: Path) -> None:
+    pictures = load_pictures(data, "train", 64)
+    tokenizer = recipe.make_tokenizer(pictures, 0)
+    stage = Stage("looking", 12, LOOKING, 1.0)
+    alone, beside = (
+        list(recipe._batches(3, pictures, tokenizer, replace(PLAN, workers=workers), stage))
+        for workers in (0, 2)
+    )
+    # Two groups of eight, without the three that were learnt before.
+    assert len(alone) == len(beside) == 13
+    for one, other in zip(alone, beside, strict=True):
+        assert torch.equal(one.tokens, other.tokens)
+        assert torch.equal(one.wanted, other.wanted)
