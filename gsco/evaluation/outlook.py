@@ -1,7 +1,7 @@
 """The outlook of a run: after every batch, how much time is left, and what was asked so far.
 
-The cost is told in what is known: cases that the generalist has read, and tokens where its server
-counts them. A price is not told, as nobody here knows it.
+The cost is told in what is known: cases that the generalist has read, and its tokens where they are
+counted. A price is not told, as nobody here knows it.
 """
 
 import time

@@ -61,6 +61,7 @@ class EmbeddedGeneralist:
         self._tokenizer.padding_side = "left"
         # A model that two threads use at once would mix up nothing, but run slower.
         self._lock = Lock()
+        self._spent = 0
 
     @cached_property
     def identity(self) -> str:
@@ -70,8 +71,11 @@ class EmbeddedGeneralist:
         commit = getattr(self._model.config, "_commit_hash", None)
         return "@".join(filter(None, (self.name, "+".join(hashes) or commit)))
 
-    def spent(self) -> None:
-        """Return None: nobody counts tokens."""
+    def spent(self) -> int:
+        """Return the tokens read and written since the last call, of all threads."""
+        with self._lock:
+            found, self._spent = self._spent, 0
+        return found
 
     def read(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
         """Return one reading a prompt, averaged over that many option orders.
@@ -109,8 +113,12 @@ class EmbeddedGeneralist:
             given = {**inputs, "streamer": streamer, "max_new_tokens": longest, "do_sample": False}
             thread = Thread(target=self._model.generate, kwargs=given, daemon=True)
             thread.start()
-            yield from streamer
+            written = ""
+            for piece in streamer:
+                written += piece
+                yield piece
             thread.join()
+            self._spent += len(inputs["input_ids"][0]) + len(self._tokenizer(written).input_ids)
 
     def _scores(self, prompts: Sequence[Prompt]) -> list[Score]:
         starts = range(0, len(prompts), BATCH)
@@ -122,6 +130,8 @@ class EmbeddedGeneralist:
         trees = [branches(group, self._vocabulary) for group in sequences]
         deeper = [(i, b) for i, tree in enumerate(trees) for b in tree if b.prefix]
         inputs = self._inputs(prompts)
+        self._spent += int(inputs["attention_mask"].sum())
+        self._spent += sum(len(branch.prefix) for _, branch in deeper)
         given = self._looked(prompts, inputs)
         out = self._model(**given, use_cache=bool(deeper), logits_to_keep=1)
         chances: list[dict[tuple[int, ...], Mapping[int, float]]] = [{} for _ in prompts]

@@ -92,6 +92,21 @@ def test_a_model_that_takes_no_features_gets_pixels(monkeypatch: pytest.MonkeyPa
         assert again.probabilities == pytest.approx(dict(one.probabilities), abs=1e-4)
 
 
+def test_tokens_are_counted_once() -> None:
+    tiny().spent()
+    tiny().read([prompt()], permutations=1)
+    alone = tiny().spent()
+    # 64 of the image, and at least a word or two.
+    assert alone > 70
+    assert tiny().spent() == 0
+    tiny().read([prompt(), prompt(task_named("dermoscopy"))], permutations=1)
+    assert tiny().spent() > 2 * alone
+    tiny().read([prompt()] * 3, permutations=2)
+    assert tiny().spent() == 6 * alone
+    list(tiny().write(prompt(), 3))
+    assert tiny().spent() > alone - 10
+
+
 def test_another_image_changes_the_reading() -> None:
     seen = [reading.probabilities["normal"] for reading in tiny().read([prompt(), prompt(seed=9)])]
     assert abs(seen[0] - seen[1]) > 0.01
