@@ -237,7 +237,9 @@ def train_reading(
             batch = drawn.to(model.device)
             states = model.model.language_model(input_ids=batch.tokens).last_hidden_state
             loss = _answer_loss(model, states, batch)
-            yield loss + plan.prompts * _prompt_loss(model, states, batch)
+            if plan.prompts:
+                loss = loss + plan.prompts * _prompt_loss(model, states, batch)
+            yield loss
 
     _learn(run, losses, stage.steps, plan, out, progress)
 
@@ -368,7 +370,8 @@ def _new_run(stage: str, modules: nn.ModuleDict, plan: Plan, slower: dict[str, f
         if not parameter.requires_grad:
             continue
         factor = next((f for start, f in slower.items() if name.startswith(start)), 1.0)
-        is_matrix = ".layers." in name and parameter.ndim == 2
+        # Muon would turn each of an adapter's many small matrices by itself.
+        is_matrix = ".layers." in name and parameter.ndim == 2 and "lora_" not in name
         groups.setdefault((is_matrix, factor), []).append(parameter)
 
     def chosen(matrix: bool, rate: float) -> list[dict[str, Any]]:
@@ -376,10 +379,13 @@ def _new_run(stage: str, modules: nn.ModuleDict, plan: Plan, slower: dict[str, f
         return [{"params": p, "lr": rate * f, "top": rate * f} for f, p in kept]
 
     matrices, others = chosen(True, plan.matrix_rate), chosen(False, plan.rate)
-    muon = torch.optim.Muon(matrices, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
-    adam = torch.optim.AdamW(others, weight_decay=0.05, betas=(0.9, 0.98))
+    optimizers: list[torch.optim.Optimizer] = []
+    if matrices:
+        muon = torch.optim.Muon(matrices, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
+        optimizers.append(muon)
+    optimizers.append(torch.optim.AdamW(others, weight_decay=0.05, betas=(0.9, 0.98)))
     generator = torch.Generator().manual_seed(plan.seed)
-    return Run(stage, 0, modules, (muon, adam), generator)
+    return Run(stage, 0, modules, tuple(optimizers), generator)
 
 
 def _learn(

@@ -8,15 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks import language_part
 from gsco.errors import DataError
 from gsco.generalist.embedded import EmbeddedGeneralist
-from gsco.generalist.tiny import recipe
+from gsco.generalist.tiny import FOLDER, recipe
 from gsco.generalist.tiny.data import SOURCES, Examples, Pictures, load_pictures, tasks
 from gsco.generalist.tiny.recipe import Plan, Stage, train
 from gsco.generalist.tiny.samples import LOOKING, READING, Mix, draw_sample, encode, made_up_task
 from gsco.prompts import build_prompt
 from gsco.task import validate
-from specialists import SpecialistError
+from specialists import SpecialistError, torchvision_cure
 
 CLASSES: Mapping[str, tuple[str, ...]] = {
     "cxr_pneumonia": ("normal", "pneumonia"),
@@ -213,3 +214,37 @@ def test_workers_draw_what_would_be_drawn_without_them(data: Path) -> None:
     for one, other in zip(alone, beside, strict=True):
         assert torch.equal(one.tokens, other.tokens)
         assert torch.equal(one.wanted, other.wanted)
+
+
+def test_another_language_part_learns_by_adapters_and_norms_alone(
+    data: Path, tmp_path: Path
+) -> None:
+    torchvision_cure.apply()
+    from transformers import AutoProcessor, LlamaConfig, LlamaForCausalLM
+
+    AutoProcessor.from_pretrained(FOLDER).tokenizer.save_pretrained(tmp_path / "llama")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=1200,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
+    before, _ = language_part.loaded(tmp_path / "llama")
+    folder, trained = language_part.train(data, tmp_path / "llama", tmp_path / "out", PLAN)
+    after = EmbeddedGeneralist(folder)._model.model
+    # Stored in half of the digits, and read again.
+    kept = {name: one.bfloat16().float() for name, one in before.model.named_parameters()}
+    changed = {
+        name
+        for name, one in after.language_model.named_parameters()
+        if not torch.equal(one, kept[name])
+    }
+    assert any("_proj" in name for name in changed)
+    assert all("_proj" in name or "norm" in name for name in changed), changed
+    tower = sum(one.numel() for one in after.vision_tower.parameters())
+    assert tower < trained < tower + 100_000

@@ -1,0 +1,220 @@
+"""What a language part that has read much would buy: gsco-tiny's recipe around another one.
+
+    python -m benchmarks.language_part --data DIR --language MODEL --out W
+
+MODEL is a folder or hub id of a Llama (SmolLM2-135M-Instruct, say), or a `.gguf` file of one. It
+stays as it is but for adapters of rank 16; tower, projector and adapters are trained by the stages
+of `gsco.generalist.tiny.recipe`, on the same samples. Then it and the shipped gsco-tiny are asked
+the same: the validation images as `gsco.generalist.tiny.measure` asks them, and made-up tasks whose
+right answer is known by Bayes' rule. Resumed after a kill; hours on a CPU, minutes on a GPU.
+Writes `benchmarks/results/language-part.json`.
+"""
+
+import argparse
+import json
+import random
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.accuracy import write
+from gsco.generalist.card import CARD
+from gsco.generalist.embedded import EmbeddedGeneralist
+from gsco.generalist.lora import LANGUAGE
+from gsco.generalist.tiny import architecture
+from gsco.generalist.tiny.data import Pictures, load_pictures
+from gsco.generalist.tiny.measure import measure
+from gsco.generalist.tiny.recipe import (
+    Plan,
+    Stage,
+    beside_gpu,
+    train_reading,
+    train_tower,
+    train_whole,
+)
+from gsco.generalist.tiny.samples import LOOKING, READING, WEIGHING, draw_sample
+from gsco.generalist.tiny.tokens import BEGIN, END, IMAGE, PAD, TEMPLATE, make_processor
+from specialists import torchvision_cure
+
+COMMAND = "python -m benchmarks.language_part --data $GSCO_DATA --language MODEL --out W"
+RANK = 16
+MADE_UP = 400
+"""Prompts of made-up tasks."""
+MOST = 120
+"""Validation images of a task."""
+
+
+def loaded(source: Path) -> tuple[Any, Any]:
+    """Return a language model in full precision and its tokenizer with our tokens behind its own.
+
+    Ours start as those of its own that do the same; what is behind the chat template is theirs.
+    """
+    torchvision_cure.apply()
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    file = {"gguf_file": source.name} if source.suffix == ".gguf" else {}
+    folder = source.parent if file else source
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **file)
+    tokenizer = AutoTokenizer.from_pretrained(folder, **file)
+    old_end, old_begin = tokenizer.eos_token_id, tokenizer.bos_token_id
+    roles = ["<|system|>", "<|user|>", "<|assistant|>"]
+    tokenizer.add_special_tokens(
+        {
+            "extra_special_tokens": [BEGIN, IMAGE, *roles],
+            "pad_token": PAD,
+            "eos_token": END,
+        }
+    )
+    tokenizer.chat_template, tokenizer.padding_side = TEMPLATE, "left"
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    with torch.no_grad():
+        rows = model.get_input_embeddings().weight
+        rows[tokenizer.convert_tokens_to_ids(END)] = rows[old_end]
+        for token in (BEGIN, *roles):
+            rows[tokenizer.convert_tokens_to_ids(token)] = rows[old_begin]
+    return model, tokenizer
+
+
+def joined(language: Any, tokenizer: Any) -> Any:
+    """Return a LLaVA of gsco-tiny's untrained tower and a language model."""
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+    vision = architecture.vision_config()
+    vision.num_hidden_layers -= 1
+    language.config.pad_token_id = tokenizer.pad_token_id
+    language.config.eos_token_id = tokenizer.eos_token_id
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=language.config,
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        projector_hidden_act="gelu",
+        vision_feature_select_strategy="default",
+        vision_feature_layer=-1,
+        image_seq_length=(architecture.SIZE // architecture.PATCH) ** 2,
+        tie_word_embeddings=True,
+    )
+    model = LlavaForConditionalGeneration(config)
+    model.model.language_model.load_state_dict(language.model.state_dict())
+    model.tie_weights()
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    return model
+
+
+def adapted(model: Any) -> Any:
+    """Put adapters into the language part, in place; return PEFT's wrapper.
+
+    Of that part only they and the norms learn.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    wrapper = get_peft_model(
+        model, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=LANGUAGE)
+    )
+    for module in (model.model.vision_tower, model.model.multi_modal_projector):
+        module.requires_grad_(True)
+    for name, parameter in model.model.language_model.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad or "norm" in name)
+    return wrapper
+
+
+def train(data: Path, source: Path, out: Path, plan: Plan) -> tuple[Path, int]:
+    """Train around `source`; return the merged model's folder and how many values were trained."""
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(plan.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    pictures = load_pictures(data, "train", architecture.SIZE)
+    language, tokenizer = loaded(source)
+    model = joined(language, tokenizer).to(device)
+    wrapper = adapted(model)
+    train_reading(model, pictures, tokenizer, out, plan, _told)
+    tower = train_tower(pictures, out, plan, _told, device)
+    model.model.vision_tower.load_state_dict(tower.state_dict())
+    for stage in (
+        Stage("looking", plan.looking_steps, LOOKING, 0.5),
+        Stage("weighing", plan.weighing_steps, WEIGHING, 0.4),
+    ):
+        train_whole(model, pictures, tokenizer, out, plan, stage, _told)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    folder = out / "model"
+    wrapper.merge_and_unload().to(torch.bfloat16).save_pretrained(folder)
+    make_processor(tokenizer, architecture.SIZE, architecture.PATCH).save_pretrained(folder)
+    card = {"name": source.stem, "answer_form": "label", "writes": False}
+    (folder / CARD).write_text(json.dumps(card) + "\n", encoding="utf-8")
+    return folder, trained
+
+
+def asked(generalist: EmbeddedGeneralist, data: Path) -> dict[str, Any]:
+    """Return balanced accuracies on validation images, and how often it reads as Bayes' rule."""
+    pictures = load_pictures(data, "val", architecture.SIZE)
+    draw = random.Random("made up")
+    samples = [draw_sample(pictures, draw, replace(READING, made_up=1.0)) for _ in range(MADE_UP)]
+    samples = [
+        sample for sample in samples if max(sample.chances.values()) > min(sample.chances.values())
+    ]
+    readings = generalist.read([sample.prompt for sample in samples])
+    hits = [
+        reading.answer == max(sample.chances, key=sample.chances.__getitem__)
+        for sample, reading in zip(samples, readings, strict=True)
+    ]
+    share = float(np.mean(hits))
+    return {
+        "as_bayes": {
+            "n": len(hits),
+            "share": share,
+            "error": (share * (1 - share) / len(hits)) ** 0.5,
+        },
+        "validation": [asdict(figures) for figures in measure(generalist, _few(pictures))],
+    }
+
+
+def _few(pictures: Pictures) -> Pictures:
+    draw = torch.Generator().manual_seed(0)
+    tasks = []
+    for examples in pictures.tasks:
+        chosen = torch.randperm(len(examples.rows), generator=draw)[:MOST]
+        tasks.append(
+            replace(
+                examples,
+                rows=examples.rows[chosen],
+                targets=examples.targets[chosen],
+                fresh=examples.fresh[chosen],
+            )
+        )
+    return replace(pictures, tasks=tuple(tasks))
+
+
+def _told(line: str) -> None:
+    print(line, flush=True)
+
+
+def main() -> None:
+    """Train and compare from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--language", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=float, default=1.0, help="share of the recipe's steps")
+    parser.add_argument("--workers", type=int, default=beside_gpu())
+    given = parser.parse_args()
+    whole = Plan(rate=1e-3, matrix_rate=1e-3, prompts=0.0, workers=given.workers)
+    names = ("reading_steps", "tower_steps", "looking_steps", "weighing_steps")
+    plan = replace(whole, **{n: max(1, round(given.steps * getattr(whole, n))) for n in names})
+    folder, trained = train(given.data, given.language, given.out, plan)
+    ours, theirs = EmbeddedGeneralist(), EmbeddedGeneralist(folder)
+    facts = {
+        "language": given.language.stem,
+        "steps": given.steps,
+        "seed": plan.seed,
+        "failures": 0,
+        "trained_values": trained,
+        "gsco-tiny": asked(ours, given.data),
+        "candidate": asked(theirs, given.data),
+    }
+    write("language-part", COMMAND, facts)
+
+
+if __name__ == "__main__":
+    main()
