@@ -20,7 +20,8 @@ BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 
 def tables() -> str:
     """Return all tables as Markdown."""
-    parts = [specialists(_read("specialists")), systems(_read("systems")), domains(), arbitration()]
+    parts = [specialists(_read("specialists")), systems(_read("systems")), suite()]
+    parts += [domains(), arbitration()]
     return "\n\n".join([*parts, speed(), serving(), harness(), scale(), chat(), load()])
 
 
@@ -113,6 +114,33 @@ KINDS = {
     "misled": "right alone, their vote wrong: put wrong by their opinions",
     "against_all": "all specialists made to say one wrong label: right, of all cases",
 }
+
+
+def suite() -> str:
+    """Return all systems on all sets at hand, over the seeds that constructed them."""
+    found = json.loads((RESULTS / "suite-local.json").read_text())
+    rows = {(row["set"], row["system"]): row for row in found["averaged"]}
+    names = found["sets"]
+    head = [
+        f"**The whole benchmark**, everything constructed with {len(found['seeds'])} seeds "
+        f"({found['generalist']}, {found['n']:,} cases): balanced accuracy, %, mean over seeds. "
+        "Last columns: mean over sets, that of each seed, and the gain over the best specialist "
+        "with a 95 % interval over patients.",
+        "",
+        f"| system | {' | '.join(names)} | mean | each seed | gain |",
+        f"|---|{'---|' * (len(names) + 3)}",
+    ]
+    lines = []
+    for system in SYSTEMS:
+        mean = rows["mean", system]
+        cells = [f"{100 * rows[name, system]['balanced_accuracy']:.1f}" for name in names]
+        cells += [f"{100 * mean['balanced_accuracy']:.1f}"]
+        cells += [", ".join(f"{100 * one:.1f}" for one in mean["each"])]
+        low, high = mean["gain_interval"]
+        gain = f"{100 * mean['gain']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+        cells += [gain if mean["gain"] else ""]
+        lines.append(f"| `{system}` | {' | '.join(cells)} |")
+    return "\n".join(head + lines)
 
 
 def domains() -> str:
