@@ -82,7 +82,10 @@ def bench_run(
     items, sets, left = _found(agent, data, names or [], suite, evidence is not None)
     show.left_out(left)
     if not items and not sets:
-        raise UsageError(f"No constructed task has its data under {data.name!r}. Give --workspace.")
+        raise UsageError(
+            f"No constructed task has its data under {data.name!r}. Name the folders as they are "
+            "named above, or give another --workspace."
+        )
     rows: list[dict[str, Any]] | None = []
     said: list[dict[str, Any]] | None = []
     address = load_settings(ray_address=ray_address).ray_address
