@@ -6,7 +6,7 @@ MODEL is a folder or hub id of a Llama (SmolLM2-135M-Instruct, say), or a `.gguf
 stays as it is but for adapters of rank 16; tower, projector and adapters are trained by the stages
 of `gsco.generalist.tiny.recipe`, on the same samples. Then it and the shipped gsco-tiny are asked
 the same: the validation images as `gsco.generalist.tiny.measure` asks them, and made-up tasks whose
-right answer is known by Bayes' rule. Resumed after a kill; hours on a CPU, minutes on a GPU.
+right answer is known by Bayes' rule. Resumed after a kill; for a GPU.
 Writes `benchmarks/results/language-part.json`.
 """
 
@@ -50,7 +50,10 @@ MOST = 120
 def loaded(source: Path) -> tuple[Any, Any]:
     """Return a language model in full precision and its tokenizer with our tokens behind its own.
 
-    Ours start as those of its own that do the same; what is behind the chat template is theirs.
+    The chat template is ours; END starts as its end, the roles and BEGIN as its beginning.
+
+    Raises:
+        SystemExit: its head is not its embeddings, or its tokenizer adds tokens by itself.
     """
     torchvision_cure.apply()
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -59,6 +62,8 @@ def loaded(source: Path) -> tuple[Any, Any]:
     folder = source.parent if file else source
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **file)
     tokenizer = AutoTokenizer.from_pretrained(folder, **file)
+    if not model.config.tie_word_embeddings or len(tokenizer("a").input_ids) > 1:
+        raise SystemExit("Give a model with tied embeddings whose tokenizer adds no tokens.")
     old_end, old_begin = tokenizer.eos_token_id, tokenizer.bos_token_id
     roles = ["<|system|>", "<|user|>", "<|assistant|>"]
     tokenizer.add_special_tokens(
@@ -120,11 +125,13 @@ def adapted(model: Any) -> Any:
     return wrapper
 
 
-def train(data: Path, source: Path, out: Path, plan: Plan) -> tuple[Path, int]:
+def train(
+    data: Path, source: Path, out: Path, plan: Plan, device: str | None = None
+) -> tuple[Path, int]:
     """Train around `source`; return the merged model's folder and how many values were trained."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     pictures = load_pictures(data, "train", architecture.SIZE)
     language, tokenizer = loaded(source)
     model = joined(language, tokenizer).to(device)
@@ -141,7 +148,7 @@ def train(data: Path, source: Path, out: Path, plan: Plan) -> tuple[Path, int]:
     folder = out / "model"
     wrapper.merge_and_unload().to(torch.bfloat16).save_pretrained(folder)
     make_processor(tokenizer, architecture.SIZE, architecture.PATCH).save_pretrained(folder)
-    card = {"name": source.stem, "answer_form": "label", "writes": False}
+    card = {"name": source.name, "answer_form": "label", "writes": False}
     (folder / CARD).write_text(json.dumps(card) + "\n", encoding="utf-8")
     return folder, trained
 
@@ -161,6 +168,7 @@ def asked(generalist: EmbeddedGeneralist, data: Path) -> dict[str, Any]:
     ]
     share = float(np.mean(hits))
     return {
+        "unread": sum(reading.answer is None for reading in readings),
         "as_bayes": {
             "n": len(hits),
             "share": share,
@@ -202,16 +210,17 @@ def main() -> None:
     whole = Plan(rate=1e-3, matrix_rate=1e-3, prompts=0.0, workers=given.workers)
     names = ("reading_steps", "tower_steps", "looking_steps", "weighing_steps")
     plan = replace(whole, **{n: max(1, round(given.steps * getattr(whole, n))) for n in names})
-    folder, trained = train(given.data, given.language, given.out, plan)
+    folder, trained = train(given.data, given.language, given.out / given.language.name, plan)
     ours, theirs = EmbeddedGeneralist(), EmbeddedGeneralist(folder)
+    ours_said, theirs_said = asked(ours, given.data), asked(theirs, given.data)
     facts = {
-        "language": given.language.stem,
+        "language": given.language.name,
         "steps": given.steps,
         "seed": plan.seed,
-        "failures": 0,
+        "failures": ours_said.pop("unread") + theirs_said.pop("unread"),
         "trained_values": trained,
-        "gsco-tiny": asked(ours, given.data),
-        "candidate": asked(theirs, given.data),
+        "gsco-tiny": ours_said,
+        "candidate": theirs_said,
     }
     write("language-part", COMMAND, facts)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gsco.case import SYSTEMS
+from gsco.evaluation.stored import BASELINE
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -138,7 +139,7 @@ def suite() -> str:
         cells += [", ".join(f"{100 * one:.1f}" for one in mean["each"])]
         low, high = mean["gain_interval"]
         gain = f"{100 * mean['gain']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
-        cells += [gain if mean["gain"] else ""]
+        cells += [gain if system != BASELINE else ""]
         lines.append(f"| `{system}` | {' | '.join(cells)} |")
     return "\n".join(head + lines)
 

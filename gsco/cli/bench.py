@@ -83,8 +83,8 @@ def bench_run(
     show.left_out(left)
     if not items and not sets:
         raise UsageError(
-            f"No constructed task has its data under {data.name!r}. Name the folders as they are "
-            "named above, or give another --workspace."
+            f"No constructed task has its data under {data.name!r}. Name the folders as the sets "
+            "are named there, or give another --workspace."
         )
     rows: list[dict[str, Any]] | None = []
     said: list[dict[str, Any]] | None = []

@@ -61,7 +61,7 @@ class EmbeddedGeneralist:
         self._tokenizer.padding_side = "left"
         # A model that two threads use at once would mix up nothing, but run slower.
         self._lock = Lock()
-        self._spent = 0
+        self._spent, self._counting = 0, Lock()
 
     @cached_property
     def identity(self) -> str:
@@ -73,9 +73,13 @@ class EmbeddedGeneralist:
 
     def spent(self) -> int:
         """Return the tokens read and written since the last call, of all threads."""
-        with self._lock:
+        with self._counting:
             found, self._spent = self._spent, 0
         return found
+
+    def _count(self, tokens: int) -> None:
+        with self._counting:
+            self._spent += tokens
 
     def read(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
         """Return one reading a prompt, averaged over that many option orders.
@@ -110,15 +114,14 @@ class EmbeddedGeneralist:
         )
         with self._lock:
             inputs = self._inputs([prompt])
+            self._count(int(inputs["attention_mask"].sum()))
             given = {**inputs, "streamer": streamer, "max_new_tokens": longest, "do_sample": False}
             thread = Thread(target=self._model.generate, kwargs=given, daemon=True)
             thread.start()
-            written = ""
             for piece in streamer:
-                written += piece
+                self._count(len(self._tokenizer(piece, add_special_tokens=False).input_ids))
                 yield piece
             thread.join()
-            self._spent += len(inputs["input_ids"][0]) + len(self._tokenizer(written).input_ids)
 
     def _scores(self, prompts: Sequence[Prompt]) -> list[Score]:
         starts = range(0, len(prompts), BATCH)
@@ -130,8 +133,8 @@ class EmbeddedGeneralist:
         trees = [branches(group, self._vocabulary) for group in sequences]
         deeper = [(i, b) for i, tree in enumerate(trees) for b in tree if b.prefix]
         inputs = self._inputs(prompts)
-        self._spent += int(inputs["attention_mask"].sum())
-        self._spent += sum(len(branch.prefix) for _, branch in deeper)
+        again = sum(len(branch.prefix) for _, branch in deeper)
+        self._count(int(inputs["attention_mask"].sum()) + again)
         given = self._looked(prompts, inputs)
         out = self._model(**given, use_cache=bool(deeper), logits_to_keep=1)
         chances: list[dict[tuple[int, ...], Mapping[int, float]]] = [{} for _ in prompts]
@@ -191,7 +194,8 @@ class EmbeddedGeneralist:
     def _takes_features(self) -> bool:
         """Whether the model takes what its tower saw instead of pixels.
 
-        transformers before 5.18 does not, and silently answers as if there were no image.
+        transformers before 5.18, which is not allowed here but may be forced, does not, and
+        silently answers as if there were no image.
         """
         known = signature(self._model.forward).parameters
         return self._model.config.model_type == "llava" and "mm_encoder_outputs" in known

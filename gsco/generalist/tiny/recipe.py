@@ -91,6 +91,8 @@ class Run:
     """What a checkpoint holds; it changes with every step."""
 
     stage: str
+    key: str
+    """What a checkpoint must agree with: how to learn, without how often one is written."""
     step: int
     modules: nn.ModuleDict
     optimizers: tuple[torch.optim.Optimizer, ...]
@@ -100,6 +102,7 @@ class Run:
         """Write the checkpoint so that a killed run leaves the last whole one."""
         state = {
             "stage": self.stage,
+            "key": self.key,
             "step": self.step,
             "modules": self.modules.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -110,15 +113,18 @@ class Run:
         partial.replace(folder / f"{self.stage}.pt")
 
     def resume(self, folder: Path) -> None:
-        """Go on from the stage's checkpoint, if there is one."""
+        """Go on from the stage's checkpoint, if there is one of the same plan."""
         path = folder / f"{self.stage}.pt"
-        if path.is_file():
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            self.step = state["step"]
-            self.modules.load_state_dict(state["modules"])
-            for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(kept)
-            self.generator.set_state(state["generator"])
+        if not path.is_file():
+            return
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state.get("key") != self.key:
+            return
+        self.step = state["step"]
+        self.modules.load_state_dict(state["modules"])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+        self.generator.set_state(state["generator"])
 
 
 def train(
@@ -126,9 +132,14 @@ def train(
     out: Path,
     plan: Plan = Plan(),
     progress: Progress = lambda line: None,
+    *,
+    device: str | None = None,
 ) -> Path:
-    """Train on the sets under `data` and write the model to `out / "model"`, which is returned."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    """Train on the sets under `data` and write the model to `out / "model"`, which is returned.
+
+    The device is the GPU if there is one and None is given.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
     pictures = load_pictures(data, "train", architecture.SIZE)
@@ -252,14 +263,17 @@ def _batches(
     stage: Stage,
 ) -> Iterator[Batch]:
     first, done = divmod(start, GROUP)
-    groups = _Groups(pictures, tokenizer, plan, stage, first)
+    # Samples name their pictures by number: who draws them needs no pixels.
+    numbered = replace(pictures, pixels=pictures.pixels.new_empty((len(pictures.pixels), 0)))
     loader = DataLoader(
-        groups,
+        _Groups(numbered, tokenizer, plan, stage, first),
         batch_size=None,
         num_workers=plan.workers,
-        collate_fn=_as_drawn,
+        prefetch_factor=1 if plan.workers else None,
         # A process that holds a GPU must not be forked.
         multiprocessing_context="spawn" if plan.workers else None,
+        # It would draw from torch's own, which the tower's first weights come from.
+        generator=torch.Generator(),
     )
     for drawn in loader:
         yield from drawn[done:]
@@ -284,10 +298,6 @@ class _Groups(Dataset[list[Batch]]):
         patches = (architecture.SIZE // architecture.PATCH) ** 2
         mix = self.stage.mix
         return batches(self.pictures, self.tokenizer, patches, self.plan.batch, draw, mix)
-
-
-def _as_drawn(group: list[Batch]) -> list[Batch]:
-    return group
 
 
 # Any: transformers' models have no types.
@@ -385,7 +395,8 @@ def _new_run(stage: str, modules: nn.ModuleDict, plan: Plan, slower: dict[str, f
         optimizers.append(muon)
     optimizers.append(torch.optim.AdamW(others, weight_decay=0.05, betas=(0.9, 0.98)))
     generator = torch.Generator().manual_seed(plan.seed)
-    return Run(stage, 0, modules, tuple(optimizers), generator)
+    key = repr(replace(plan, every=0, workers=0))
+    return Run(stage, key, 0, modules, tuple(optimizers), generator)
 
 
 def _learn(
@@ -433,7 +444,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and model")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=beside_gpu(), help="who draw samples")
+    parser.add_argument(
+        "--workers", type=int, default=beside_gpu(), help="processes that draw samples"
+    )
     parser.add_argument("--seed", type=int, default=0)
     stages = ("reading", "tower", "looking", "weighing")
     for stage in stages:

@@ -18,7 +18,6 @@ from retrieval import Neighbour
 from specialists import Opinion
 
 CHEST = task_named("pneumonia-cxr")
-SHIPPED = ("pneumonia-cxr", "brain-mri", "breast-ultrasound")
 
 
 @functools.cache
@@ -103,8 +102,12 @@ def test_tokens_are_counted_once() -> None:
     assert tiny().spent() > 2 * alone
     tiny().read([prompt()] * 3, permutations=2)
     assert tiny().spent() == 6 * alone
-    list(tiny().write(prompt(), 3))
-    assert tiny().spent() > alone - 10
+    spent = []
+    for longest in (1, 8):
+        written = "".join(tiny().write(prompt(), longest))
+        spent.append(tiny().spent())
+    assert written
+    assert alone - 10 < spent[0] < spent[1]
 
 
 def test_another_image_changes_the_reading() -> None:
@@ -138,14 +141,6 @@ def test_neighbours_are_heard() -> None:
 
     normal, ill = tiny().read([near("normal"), near("pneumonia")])
     assert normal.probabilities["normal"] > ill.probabilities["normal"] + 0.1
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_a_gpu_says_what_a_cpu_says() -> None:
-    prompts = [prompt(task_named(name), seed=seed) for name in SHIPPED for seed in range(1, 9)]
-    there = EmbeddedGeneralist(device="cuda").read(prompts)
-    for one, other in zip(tiny().read(prompts), there, strict=True):
-        assert other.probabilities == pytest.approx(dict(one.probabilities), abs=0.02)
 
 
 def test_a_batch_says_the_same_as_one_by_one() -> None:

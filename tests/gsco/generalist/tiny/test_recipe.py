@@ -1,41 +1,21 @@
-import csv
 import random
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from tiny_sets import CLASSES, PLAN, draw_sets
 
-from benchmarks import language_part
 from gsco.errors import DataError
 from gsco.generalist.embedded import EmbeddedGeneralist
-from gsco.generalist.tiny import FOLDER, recipe
+from gsco.generalist.tiny import recipe
 from gsco.generalist.tiny.data import SOURCES, Examples, Pictures, load_pictures, tasks
-from gsco.generalist.tiny.recipe import Plan, Stage, train
+from gsco.generalist.tiny.recipe import Stage, train
 from gsco.generalist.tiny.samples import LOOKING, READING, Mix, draw_sample, encode, made_up_task
 from gsco.prompts import build_prompt
 from gsco.task import validate
-from specialists import SpecialistError, torchvision_cure
-
-CLASSES: Mapping[str, tuple[str, ...]] = {
-    "cxr_pneumonia": ("normal", "pneumonia"),
-    "busi_breast_us": ("benign", "malignant", "normal"),
-    "brain_tumor_mri": ("glioma", "meningioma", "pituitary", "no"),
-    "bccd_blood_cells": ("blood_smear",),
-    "fundus_chasedb1": ("vessel",),
-    "dsb2018_nuclei": ("fluorescence",),
-}
-PLAN = Plan(
-    tower_steps=2,
-    looking_steps=4,
-    reading_steps=2,
-    weighing_steps=2,
-    batch=2,
-    every=2,
-    shares=(2, 2, 2, 2, 2),
-)
+from specialists import SpecialistError
 
 
 @pytest.fixture(autouse=True)
@@ -45,47 +25,55 @@ def one_thread() -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    root = tmp_path / "data"
-    draw = random.Random(0)
-    for folder, classes in CLASSES.items():
-        (root / folder / "images").mkdir(parents=True)
-        rows = [
-            {"file": f"images/{split}{i}.png", "split": split, "label": label}
-            for split in ("train", "val", "test")
-            for i, label in enumerate(classes)
-        ]
-        for row in rows:
-            colour = tuple(draw.randrange(256) for _ in range(3))
-            Image.new("RGB", (20, 16), colour).save(root / folder / row["file"])
-        with (root / folder / "manifest.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    return root
+    return draw_sets(tmp_path / "data")
 
 
+@pytest.mark.parametrize(
+    ("moment", "left"),
+    [
+        ("reading 2/2", ["tower 2/2", "looking 2/4", "looking 4/4", "weighing 2/2"]),
+        ("looking 2/4", ["looking 4/4", "weighing 2/2"]),
+    ],
+)
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(
-    data: Path, tmp_path: Path
+    data: Path, tmp_path: Path, moment: str, left: list[str]
 ) -> None:
-    whole = EmbeddedGeneralist(train(data, tmp_path / "a", PLAN))
+    whole = EmbeddedGeneralist(train(data, tmp_path / "a", PLAN, device="cpu"))
 
     class Killed(Exception):
         pass
 
     def kill(line: str) -> None:
-        if line.startswith("looking 2/"):
+        if line.startswith(moment):
             raise Killed
 
     with pytest.raises(Killed):
-        train(data, tmp_path / "b", PLAN, kill)
+        train(data, tmp_path / "b", PLAN, kill, device="cpu")
+    # Another process has drawn other numbers before.
+    torch.rand(3)
     lines: list[str] = []
-    again = EmbeddedGeneralist(train(data, tmp_path / "b", PLAN, lines.append))
-    stages = ["looking 4/4", "weighing 2/2"]
-    assert [line.split(" loss")[0] for line in lines] == stages
+    again = EmbeddedGeneralist(train(data, tmp_path / "b", PLAN, lines.append, device="cpu"))
+    assert [line.split(" loss")[0] for line in lines] == left
     image = Image.new("RGB", (20, 20), "red")
     asked = [build_prompt(task, images=[image], answer_form="label") for task in tasks()]
     for one, other in zip(whole.read(asked), again.read(asked), strict=True):
         assert one.probabilities == pytest.approx(dict(other.probabilities), abs=1e-5)
+
+
+def test_a_checkpoint_of_another_plan_is_left_aside(data: Path, tmp_path: Path) -> None:
+    pictures = load_pictures(data, "train", 64)
+    lines: list[str] = []
+    for plan in (PLAN, PLAN, replace(PLAN, every=1, workers=1), replace(PLAN, seed=1)):
+        lines.append(f"seed {plan.seed}")
+        recipe.train_tower(pictures, tmp_path, plan, lines.append)
+    assert [line.split(" loss")[0] for line in lines] == [
+        "seed 0",
+        "tower 2/2",
+        "seed 0",
+        "seed 0",
+        "seed 1",
+        "tower 2/2",
+    ]
 
 
 def test_only_rows_of_the_split_are_opened(data: Path) -> None:
@@ -212,39 +200,4 @@ def test_workers_draw_what_would_be_drawn_without_them(data: Path) -> None:
     # Two groups of eight, without the three that were learnt before.
     assert len(alone) == len(beside) == 13
     for one, other in zip(alone, beside, strict=True):
-        assert torch.equal(one.tokens, other.tokens)
-        assert torch.equal(one.wanted, other.wanted)
-
-
-def test_another_language_part_learns_by_adapters_and_norms_alone(
-    data: Path, tmp_path: Path
-) -> None:
-    torchvision_cure.apply()
-    from transformers import AutoProcessor, LlamaConfig, LlamaForCausalLM
-
-    AutoProcessor.from_pretrained(FOLDER).tokenizer.save_pretrained(tmp_path / "llama")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=1200,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-    )
-    LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
-    before, _ = language_part.loaded(tmp_path / "llama")
-    folder, trained = language_part.train(data, tmp_path / "llama", tmp_path / "out", PLAN)
-    after = EmbeddedGeneralist(folder)._model.model
-    # Stored in half of the digits, and read again.
-    kept = {name: one.bfloat16().float() for name, one in before.model.named_parameters()}
-    changed = {
-        name
-        for name, one in after.language_model.named_parameters()
-        if not torch.equal(one, kept[name])
-    }
-    assert any("_proj" in name for name in changed)
-    assert all("_proj" in name or "norm" in name for name in changed), changed
-    tower = sum(one.numel() for one in after.vision_tower.parameters())
-    assert tower < trained < tower + 100_000
+        assert all(torch.equal(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
