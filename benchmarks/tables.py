@@ -123,8 +123,9 @@ def suite() -> str:
     rows = {(row["set"], row["system"]): row for row in found["averaged"]}
     names = found["sets"]
     head = [
-        f"**The whole benchmark**, everything constructed with {len(found['seeds'])} seeds "
-        f"({found['generalist']}, {found['n']:,} cases): balanced accuracy, %, mean over seeds. "
+        f"**The whole benchmark**, everything constructed with {len(found['seeds'])} seeds, the "
+        f"first one's starter tasks as they ship ({found['generalist']}, {found['n']:,} cases): "
+        "balanced accuracy, %, mean over seeds. "
         "Last columns: mean over sets, that of each seed, and the gain over the best specialist "
         "with a 95 % interval over patients.",
         "",
