@@ -27,15 +27,8 @@ from gsco.generalist.lora import LANGUAGE
 from gsco.generalist.tiny import architecture
 from gsco.generalist.tiny.data import Pictures, load_pictures
 from gsco.generalist.tiny.measure import measure
-from gsco.generalist.tiny.recipe import (
-    Plan,
-    Stage,
-    beside_gpu,
-    train_reading,
-    train_tower,
-    train_whole,
-)
-from gsco.generalist.tiny.samples import LOOKING, READING, WEIGHING, draw_sample
+from gsco.generalist.tiny.recipe import Plan, beside_gpu, train_stages
+from gsco.generalist.tiny.samples import READING, draw_sample
 from gsco.generalist.tiny.tokens import BEGIN, END, IMAGE, PAD, TEMPLATE, make_processor
 from specialists import torchvision_cure
 
@@ -136,14 +129,7 @@ def train(
     language, tokenizer = loaded(source)
     model = joined(language, tokenizer).to(device)
     wrapper = adapted(model)
-    train_reading(model, pictures, tokenizer, out, plan, _told)
-    tower = train_tower(pictures, out, plan, _told, device)
-    model.model.vision_tower.load_state_dict(tower.state_dict())
-    for stage in (
-        Stage("looking", plan.looking_steps, LOOKING, 0.5),
-        Stage("weighing", plan.weighing_steps, WEIGHING, 0.4),
-    ):
-        train_whole(model, pictures, tokenizer, out, plan, stage, _told)
+    train_stages(model, pictures, tokenizer, out, plan, _told)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     folder = out / "model"
     wrapper.merge_and_unload().to(torch.bfloat16).save_pretrained(folder)

@@ -145,17 +145,30 @@ def train(
     pictures = load_pictures(data, "train", architecture.SIZE)
     tokenizer = make_tokenizer(pictures, plan.seed)
     model = new_model(tokenizer).to(device)
+    train_stages(model, pictures, tokenizer, out, plan, progress)
+    folder = export(model, tokenizer, out / "model")
+    write_seen(folder, learnt(data))
+    return folder
+
+
+# Any: transformers' models have no types.
+def train_stages(
+    model: Any,
+    pictures: Pictures,
+    tokenizer: "PreTrainedTokenizerFast",
+    out: Path,
+    plan: Plan,
+    progress: Progress,
+) -> None:
+    """Take a model through the four stages, on the device where it is."""
     train_reading(model, pictures, tokenizer, out, plan, progress)
-    tower = train_tower(pictures, out, plan, progress, device)
+    tower = train_tower(pictures, out, plan, progress, model.device)
     model.model.vision_tower.load_state_dict(tower.state_dict())
     for stage in (
         Stage("looking", plan.looking_steps, LOOKING, 0.5),
         Stage("weighing", plan.weighing_steps, WEIGHING, 0.4),
     ):
         train_whole(model, pictures, tokenizer, out, plan, stage, progress)
-    folder = export(model, tokenizer, out / "model")
-    write_seen(folder, learnt(data))
-    return folder
 
 
 def make_tokenizer(pictures: Pictures, seed: int) -> "PreTrainedTokenizerFast":
@@ -167,7 +180,11 @@ def make_tokenizer(pictures: Pictures, seed: int) -> "PreTrainedTokenizerFast":
 
 # Any: transformers' models have no types.
 def train_tower(
-    pictures: Pictures, out: Path, plan: Plan, progress: Progress, device: str = "cpu"
+    pictures: Pictures,
+    out: Path,
+    plan: Plan,
+    progress: Progress,
+    device: torch.device | str = "cpu",
 ) -> Any:
     """Return a tower that tells the classes of every task apart."""
     tower = architecture.new_tower().to(device)
