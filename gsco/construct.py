@@ -19,13 +19,12 @@ from filelock import FileLock
 import gsco
 from gsco import fusing, fusion
 from gsco.datasets import Dataset, Record, targets_of
+from gsco.datasets.leaks import entries_of, without_leaks
 from gsco.errors import DataError, GscoError
 from gsco.fusion import check_coverage
-from gsco.indexing import entry_of, without_leaks
 from gsco.progress import Progress, Say
 from gsco.task import Task, validate
 from gsco.workspace import TaskFolder, write_text, writing
-from retrieval import Entry
 from specialists import Backbone, Card, backbone_named
 from specialists.calibrate import quality
 
@@ -123,7 +122,7 @@ def _construct(
 
     for note in dataset.notes:
         say(note)
-    entries = _entries(dataset, progress)
+    entries = entries_of(dataset, progress)
     training = without_leaks(dataset, entries)
     dropped = len(dataset.split("train")) - len(training)
     if dropped:
@@ -204,14 +203,6 @@ def _remove_strangers(folder: TaskFolder, dataset: Dataset, plan: Plan, say: Say
         if not fits:
             say(f"Specialist {name!r} was trained on other data; removed.")
             shutil.rmtree(folder.specialist(name))
-
-
-def _entries(dataset: Dataset, progress: Progress) -> dict[str, Entry]:
-    found = {}
-    for done, record in enumerate(dataset.records, 1):
-        found[record.id] = entry_of(record, dataset.name)
-        progress("read images", done, len(dataset.records))
-    return found
 
 
 def _small_size(training: Sequence[Record]) -> tuple[int, int] | None:

@@ -11,13 +11,13 @@ from benchmarks.starter import datasets
 from gsco.agent import GSCo
 from gsco.case import Case
 from gsco.datasets import read_dataset
+from gsco.datasets.leaks import entry_of
 from gsco.datasets.samples import packaged_samples
 from gsco.demo import run
 from gsco.errors import DataError
 from gsco.evaluation.evaluate import evaluate
 from gsco.generalist.seen import DIGITS, seen_in
 from gsco.generalist.tiny import FOLDER
-from gsco.indexing import entry_of
 from gsco.task import task_named
 from gsco.workspace import starter, tasks_of
 from retrieval import fingerprint, overlaps

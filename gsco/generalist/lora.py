@@ -26,6 +26,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gsco.datasets import Dataset, Pair, PairSet, Record
+from gsco.datasets.leaks import entries_of, without_leaks
 from gsco.errors import DataError, GeneralistError
 from gsco.generalist.card import CARD, card_of
 from gsco.generalist.embedded import encoded, load_model
@@ -85,7 +86,8 @@ def tune(
 
     Args:
         source: folder or hub id of an image-text model.
-        datasets: single-label data sets with a training part.
+        datasets: single-label data sets with a training part; of it, what looks like validation
+            or test cases is left out.
         out: folder of the checkpoint, the adapter and the merged model.
         plan: how.
         pairs: questions with answers, and reports.
@@ -105,15 +107,20 @@ def tune(
         raise GeneralistError(
             'Tuning needs PEFT and accelerate. Run `pip install "gsco[train]"`.'
         ) from error
-    tasks = [(found.task, found.split("train")) for found in datasets]
+    entries = [entries_of(found, progress) for found in datasets]
+    tasks = [
+        (found.task, without_leaks(found, prints))
+        for found, prints in zip(datasets, entries, strict=True)
+    ]
     asked = [pair for found in pairs for pair in found.pairs]
     if not tasks and not asked:
         raise DataError("There are no data sets and no pairs. Give one or the other.")
     for task, records in tasks:
         if task.kind != "single" or not records:
             raise DataError(
-                f"Task {task.id!r} is of kind {task.kind!r} with {len(records)!r} training cases. "
-                "Give single-label tasks with a training part."
+                f"Task {task.id!r} is of kind {task.kind!r} with {len(records)!r} training cases "
+                "that do not look like validation or test cases. Give single-label tasks with a "
+                "training part."
             )
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
@@ -152,7 +159,11 @@ def tune(
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         _write(adapted, processor, out, plan, [*datasets, *pairs], source, name)
-        seen = {fingerprint(r.open()).content_hash for _, records in tasks for r in records}
+        seen = {
+            prints[record.id].content_hash
+            for (_, records), prints in zip(tasks, entries, strict=True)
+            for record in records
+        }
         # Many questions may be asked of one image.
         images = {pair.image for pair in asked}
         seen |= {fingerprint(decode(image)).content_hash for image in images}

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 from drawn import TASK
-from PIL import Image
+from PIL import Image, ImageEnhance
 from safetensors.torch import load_file
 
 from gsco.cli import main
 from gsco.cli.generalist import material_under
-from gsco.datasets import Dataset, PairSet, read_dataset, read_pairs
+from gsco.datasets import Dataset, PairSet, Record, read_dataset, read_pairs
+from gsco.datasets.leaks import entries_of, without_leaks
 from gsco.errors import DataError, GeneralistError
 from gsco.generalist.embedded import EmbeddedGeneralist, load_model
 from gsco.generalist.lora import Plan, answer_loss, draw_sample, tune
@@ -27,6 +28,7 @@ from gsco.prompts import Form, build_prompt
 from retrieval import fingerprint
 from specialists import torchvision_cure
 
+TUNES = "tune the generalist"
 QUICK = Plan(rank=8, steps=6, batch=4, rate=3e-3, answer_form="label", every=2)
 
 
@@ -99,6 +101,11 @@ def loss_on(source: Path, spots: Dataset, form: Form = "label") -> float:
         return float(answer_loss(model, processor, samples))
 
 
+def kept(spots: Dataset) -> list[Record]:
+    """Return the training cases that look like no held-out one; drawn ones are often alike."""
+    return without_leaks(spots, entries_of(spots))
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return dict(load_file(folder / "model.safetensors"))
 
@@ -126,12 +133,25 @@ def test_tuning_gsco_tiny_lowers_its_loss_and_leaves_its_tower_alone(
     generalist = EmbeddedGeneralist(made)
     assert generalist.name == card["name"] == "model-gsco"
     assert generalist.seen == seen_in(FOLDER) | {
-        fingerprint(r.open()).content_hash[:DIGITS] for r in spots.split("train")
+        fingerprint(r.open()).content_hash[:DIGITS] for r in kept(spots)
     }
     (reading,) = generalist.read(
         [build_prompt(TASK, images=[spots.split("test")[0].open()], answer_form="label")]
     )
     assert set(reading.probabilities) == set(TASK.texts)
+
+
+@pytest.mark.slow
+def test_tuning_leaves_out_what_looks_like_a_held_out_case(spots: Dataset, tmp_path: Path) -> None:
+    case, *others = kept(spots)
+    assert others
+    copy = tmp_path / "copy.png"
+    ImageEnhance.Brightness(case.open()).enhance(1.1).save(copy)
+    held_out = replace(case, id="copy", source=copy, split="test")
+    leaky = replace(spots, records=(*spots.records, held_out))
+    seen = seen_in(tune(FOLDER, [leaky], tmp_path / "out", replace(QUICK, steps=1)))
+    assert fingerprint(case.open()).content_hash[:DIGITS] not in seen
+    assert seen > seen_in(FOLDER)
 
 
 @pytest.mark.slow
@@ -157,7 +177,7 @@ def test_a_killed_run_goes_on_and_ends_where_it_would_have(spots: Dataset, tmp_p
     whole = tune(FOLDER, [spots], tmp_path / "whole", QUICK)
 
     def dying(step: str, done: int, total: int) -> None:
-        if done == 5:
+        if step == TUNES and done == 5:
             raise KilledError
 
     with pytest.raises(KilledError):
@@ -168,7 +188,7 @@ def test_a_killed_run_goes_on_and_ends_where_it_would_have(spots: Dataset, tmp_p
         [spots],
         tmp_path / "cut",
         QUICK,
-        progress=lambda step, done, total: told.append(done),
+        progress=lambda step, done, total: told.append(done) if step == TUNES else None,
     )
     assert told == [5, 6]
     for name, tensor in weights(whole).items():
@@ -181,7 +201,8 @@ def test_a_checkpoint_of_another_base_or_other_data_is_left_aside(
     told: list[int] = []
 
     def note(step: str, done: int, total: int) -> None:
-        told.append(done)
+        if step == TUNES:
+            told.append(done)
 
     plan = Plan(rank=2, steps=2, batch=1, answer_form="label", every=1)
     tune(FOLDER, [spots], tmp_path, plan, progress=note)

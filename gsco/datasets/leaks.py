@@ -1,0 +1,40 @@
+"""What keeps training apart from validation and test: fingerprints, and who is left out by them."""
+
+from collections.abc import Mapping
+
+from gsco.datasets.record import Dataset, Record
+from gsco.progress import Progress
+from retrieval import Entry, fingerprint, overlaps
+
+
+def entry_of(record: Record, source: str) -> Entry:
+    """Return the index's entry of a record, with its fingerprints."""
+    prints = fingerprint(record.open())
+    return Entry(
+        id=record.id,
+        labels=record.labels,
+        patient=record.patient,
+        source=source,
+        content_hash=prints.content_hash,
+        perceptual_hash=prints.perceptual_hash,
+        report=record.report,
+    )
+
+
+def entries_of(
+    dataset: Dataset, progress: Progress = lambda step, done, total: None
+) -> dict[str, Entry]:
+    """Return the entry of every record of all splits, by its id."""
+    found = {}
+    for done, record in enumerate(dataset.records, 1):
+        found[record.id] = entry_of(record, dataset.name)
+        progress("read images", done, len(dataset.records))
+    return found
+
+
+def without_leaks(dataset: Dataset, entries: Mapping[str, Entry]) -> list[Record]:
+    """Return the training records that are no near-duplicates of validation or test cases."""
+    training = dataset.split("train")
+    held_out = [entries[r.id] for r in dataset.records if r.split != "train"]
+    leaks = {o.a for o in overlaps([entries[r.id] for r in training], held_out)}
+    return [record for record in training if record.id not in leaks]
