@@ -78,23 +78,9 @@ def loaded(source: Path) -> tuple[Any, Any]:
 
 def joined(language: Any, tokenizer: Any) -> Any:
     """Return a LLaVA of gsco-tiny's untrained tower and a language model."""
-    from transformers import LlavaConfig, LlavaForConditionalGeneration
-
-    vision = architecture.vision_config()
-    vision.num_hidden_layers -= 1
     language.config.pad_token_id = tokenizer.pad_token_id
     language.config.eos_token_id = tokenizer.eos_token_id
-    config = LlavaConfig(
-        vision_config=vision,
-        text_config=language.config,
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
-        projector_hidden_act="gelu",
-        vision_feature_select_strategy="default",
-        vision_feature_layer=-1,
-        image_seq_length=(architecture.SIZE // architecture.PATCH) ** 2,
-        tie_word_embeddings=True,
-    )
-    model = LlavaForConditionalGeneration(config)
+    model = architecture.new_model(language.config, tokenizer.convert_tokens_to_ids(IMAGE))
     model.model.language_model.load_state_dict(language.model.state_dict())
     model.tie_weights()
     model.generation_config.eos_token_id = tokenizer.eos_token_id

@@ -22,6 +22,7 @@ PLAN = Plan(
     looking_steps=4,
     reading_steps=2,
     weighing_steps=2,
+    features=0.0,
     batch=2,
     every=2,
     shares=(2, 2, 2, 2, 2),

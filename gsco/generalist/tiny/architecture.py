@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from specialists import torchvision_cure
 
 if TYPE_CHECKING:
-    from transformers import CLIPVisionConfig, LlavaConfig
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
 SIZE = 64
 """Side of the image in pixels."""
@@ -32,14 +32,11 @@ def vision_config(size: int = SIZE, patch: int = PATCH) -> "CLIPVisionConfig":
     )
 
 
-def model_config(
-    vocabulary: int, image_token: int, pad: int, begin: int, end: int
-) -> "LlavaConfig":
-    """Return the whole model's shape for a tokenizer's numbers."""
-    torchvision_cure.apply()
-    from transformers import LlamaConfig, LlavaConfig
+def language_config(vocabulary: int, pad: int, begin: int, end: int) -> "LlamaConfig":
+    """Return the language part's shape for a tokenizer's numbers."""
+    from transformers import LlamaConfig
 
-    language = LlamaConfig(
+    return LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=WIDTH,
         intermediate_size=2 * WIDTH,
@@ -52,6 +49,13 @@ def model_config(
         bos_token_id=begin,
         eos_token_id=end,
     )
+
+
+def model_config(language: "LlamaConfig", image_token: int) -> "LlavaConfig":
+    """Return the whole model's shape around a language part's."""
+    torchvision_cure.apply()
+    from transformers import LlavaConfig
+
     return LlavaConfig(
         vision_config=vision_config(),
         text_config=language,
@@ -83,12 +87,13 @@ def new_tower() -> Any:
     return tower
 
 
-def new_model(vocabulary: int, image_token: int, pad: int, begin: int, end: int) -> Any:
+# Any: transformers' models have no types.
+def new_model(language: "LlamaConfig", image_token: int) -> Any:
     """Return an untrained model without the tower's idle layer, for training."""
     torchvision_cure.apply()
     from transformers import LlavaForConditionalGeneration
 
-    config = model_config(vocabulary, image_token, pad, begin, end)
+    config = model_config(language, image_token)
     config.vision_config.num_hidden_layers -= 1
     config.vision_feature_layer = -1
     model = LlavaForConditionalGeneration(config)

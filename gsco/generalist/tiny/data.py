@@ -1,8 +1,11 @@
-"""The images that gsco-tiny learns from: only sets whose licence lets weights be shipped."""
+"""The images that gsco-tiny learns from: only sets whose licence lets weights be shipped.
+
+A training image that looks like one of validation or test, or is of the same patient, is left out.
+"""
 
 import csv
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,13 +15,16 @@ from numpy.typing import NDArray
 
 from gsco.errors import DataError
 from gsco.task import Label, Task, task_named
-from retrieval import fingerprint
+from retrieval import Entry, fingerprint, overlaps
 from specialists.images import decode, resize
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
 Split = Literal["train", "val"]
+Row = Mapping[str, str]
+"""A line of a manifest."""
 
 MODALITY = Task(
     id="modality-tiny",
@@ -85,8 +91,8 @@ class Examples:
     targets: "Tensor"
     """(n,) numbers of the task's labels."""
     fresh: "Tensor"
-    """(n,) whether an image is kept for learning to weigh: no earlier stage may see it, since
-    evidence beside an image that is known by heart would not be needed."""
+    """(n,) whether an image is kept for learning to weigh: no earlier stage may see it or its like,
+    since evidence beside an image that is known by heart would not be needed."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,8 @@ class Pictures:
     pixels: "Tensor"
     """(N, 3, S, S) uint8."""
     tasks: tuple[Examples, ...]
+    content: tuple[str, ...]
+    """The content hash of each image."""
 
 
 def tasks() -> tuple[Task, ...]:
@@ -104,35 +112,53 @@ def tasks() -> tuple[Task, ...]:
 
 
 def load_pictures(root: Path, split: Split, size: int) -> Pictures:
-    """Read the images of `split`; rows of other splits are never opened.
+    """Read the images of `split`; for training, those of other splits too, to leave out their like.
 
     Raises:
-        DataError: a folder or a label is missing.
+        DataError: a folder, a label, or a label's images are missing.
     """
     import torch
 
-    folders = sorted({source.folder for sources in SOURCES.values() for source in sources})
-    manifests = {folder: _manifest(root / folder, split) for folder in folders}
+    rows: dict[str, list[Row]] = {}
     starts: dict[str, int] = {}
+    fresh: dict[str, set[str]] = {}
     pixels: list[NDArray[np.uint8]] = []
-    for folder, manifest in manifests.items():
-        starts[folder] = len(pixels)
-        pixels += [resize(decode(root / folder / row["file"]), size) for row in manifest]
-    examples = [_examples(task, manifests, starts) for task in tasks()]
-    return Pictures(torch.from_numpy(np.stack(pixels)), tuple(examples))
-
-
-def learnt(root: Path) -> Iterator[str]:
-    """Yield the content hash of every image that `load_pictures` reads for training."""
+    content: list[str] = []
     for folder in sorted({source.folder for sources in SOURCES.values() for source in sources}):
-        for row in _manifest(root / folder, "train"):
-            yield fingerprint(decode(root / folder / row["file"])).content_hash
+        manifest = _manifest(root / folder)
+        mine = [row for row in manifest if row["split"] == split]
+        images = [decode(root / folder / row["file"]) for row in mine]
+        entries = [_entry(row, image) for row, image in zip(mine, images, strict=True)]
+        held_out = [row for row in manifest if split == "train" and row["split"] != split]
+        others = [_entry(row, decode(root / folder / row["file"])) for row in held_out]
+        leaks = {overlap.a for overlap in overlaps(entries, others)}
+        kept = [number for number, row in enumerate(mine) if row["file"] not in leaks]
+        starts[folder], rows[folder] = len(pixels), [mine[number] for number in kept]
+        fresh[folder] = _fresh([entries[number] for number in kept])
+        pixels += [resize(images[number], size) for number in kept]
+        content += [entries[number].content_hash for number in kept]
+    examples = [_examples(task, rows, starts, fresh) for task in tasks()]
+    if split == "train":
+        _check_classes(examples)
+    return Pictures(torch.from_numpy(np.stack(pixels)), tuple(examples), tuple(content))
+
+
+def _entry(row: Row, image: "Image.Image") -> Entry:
+    prints = fingerprint(image)
+    return Entry(
+        id=row["file"],
+        labels=(row["label"],),
+        patient=row.get("patient_id") or None,
+        content_hash=prints.content_hash,
+        perceptual_hash=prints.perceptual_hash,
+    )
 
 
 def _examples(
     task: Task,
-    manifests: Mapping[str, Sequence[Mapping[str, str]]],
+    manifests: Mapping[str, Sequence[Row]],
     starts: Mapping[str, int],
+    kept_fresh: Mapping[str, set[str]],
 ) -> Examples:
     import torch
 
@@ -142,18 +168,37 @@ def _examples(
             label = source.labels if isinstance(source.labels, str) else source.labels[row["label"]]
             rows.append(starts[source.folder] + number)
             targets.append(task.texts.index(label))
-            fresh.append(_is_fresh(row.get("patient_id") or row["file"]))
+            fresh.append(row["file"] in kept_fresh[source.folder])
     return Examples(task, torch.tensor(rows), torch.tensor(targets), torch.tensor(fresh))
 
 
-def _is_fresh(patient: str) -> bool:
-    """Keep a quarter of the patients."""
+def _check_classes(examples: Sequence[Examples]) -> None:
+    for one in examples:
+        if missing := set(range(len(one.task.texts))) - set(one.targets.tolist()):
+            label = one.task.texts[min(missing)]
+            raise DataError(
+                f"No training image of {label!r} (task {one.task.id!r}) is left that does not "
+                "look like one of validation or test. Add some."
+            )
+
+
+def _fresh(entries: Sequence[Entry]) -> set[str]:
+    """Keep a quarter of the patients, and with each image those that look like it."""
+    fresh = [e for e in entries if _is_drawn(e.patient or e.id)]
+    others = [e for e in entries if not _is_drawn(e.patient or e.id)]
+    while alike := {overlap.b for overlap in overlaps(fresh, others)}:
+        fresh += [e for e in others if e.id in alike]
+        others = [e for e in others if e.id not in alike]
+    return {e.id for e in fresh}
+
+
+def _is_drawn(patient: str) -> bool:
     return hashlib.sha256(patient.encode()).digest()[0] < 64
 
 
-def _manifest(folder: Path, split: str) -> list[dict[str, str]]:
+def _manifest(folder: Path) -> list[Row]:
     path = folder / "manifest.csv"
     if not path.is_file():
         raise DataError(f"No {str(path)!r}. Give the folder that holds the data sets as --data.")
     with path.open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if row["split"] == split]
+        return list(csv.DictReader(file))

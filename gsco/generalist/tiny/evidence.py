@@ -92,7 +92,7 @@ def draw_evidence(
         _opinion(task, name, said[:, i], targets, draw) for i, name in enumerate(names)
     )
     together = None
-    if moed and voices > 1 and draw.random() < 0.75:
+    if moed and voices > 1 and draw.random() < 0.9:
         weights = (best / strength).clip(0, 3)
         if rad:
             weights[-1] *= 0.3

@@ -26,13 +26,7 @@ def export(model: Any, tokenizer: "PreTrainedTokenizerFast", folder: Path) -> Pa
     from transformers import LlavaForConditionalGeneration
 
     text = model.config.text_config
-    config = architecture.model_config(
-        text.vocab_size,
-        model.config.image_token_index,
-        text.pad_token_id,
-        text.bos_token_id,
-        text.eos_token_id,
-    )
+    config = architecture.model_config(text, model.config.image_token_index)
     whole = LlavaForConditionalGeneration(config)
     with torch.no_grad():
         for parameter in whole.model.vision_tower.parameters():

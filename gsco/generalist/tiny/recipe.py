@@ -3,7 +3,8 @@
     python -m gsco.generalist.tiny.recipe --data DIR --out DIR
 
 Four stages. `reading`: the language part alone learns to weigh what is written, on made-up tasks.
-`tower`: the vision tower learns all tasks by linear heads on its pooled patches, which is fast.
+`tower`: the vision tower learns all tasks by linear heads on its pooled patches, which is fast,
+and to say of each patch what an ImageNet network's features say: labels alone are few.
 `looking`: the whole model learns to answer from pictures alone, and goes on reading.
 `weighing`: pictures that it has never seen, with evidence: how far to trust its eyes, and how far
 what it reads.
@@ -29,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from gsco.generalist.seen import write_seen
 from gsco.generalist.tiny import architecture
-from gsco.generalist.tiny.data import Pictures, learnt, load_pictures
+from gsco.generalist.tiny.data import Pictures, load_pictures
 from gsco.generalist.tiny.export import export
 from gsco.generalist.tiny.samples import (
     GROUP,
@@ -42,6 +43,8 @@ from gsco.generalist.tiny.samples import (
     draw_sample,
 )
 from gsco.generalist.tiny.tokens import BEGIN, END, IMAGE, PAD, train_tokenizer
+from specialists.backbone import build
+from specialists.card import backbone_named
 from specialists.images import augment, normalise
 
 if TYPE_CHECKING:
@@ -55,12 +58,15 @@ VOCABULARY = 1200
 class Plan:
     """How long and how fast to learn."""
 
-    reading_steps: int = 2100
-    tower_steps: int = 1600
+    reading_steps: int = 6000
+    tower_steps: int = 4000
     shares: tuple[int, ...] = (12, 14, 16, 22, 6)
     """Images of each task in a batch of the tower's stage."""
-    looking_steps: int = 600
-    weighing_steps: int = 560
+    features: float = 3.0
+    """Weight of the ImageNet features in the loss of the tower's stage; without a GPU they take
+    most of its time."""
+    looking_steps: int = 500
+    weighing_steps: int = 400
     prompts: float = 0.5
     """Weight of the prompts' own tokens in the loss of the reading stage: labels that come again
     are what a model first learns to copy from."""
@@ -70,7 +76,7 @@ class Plan:
     """Highest learning rate of Muon, which has the layers' matrices and needs far fewer steps."""
     finetune: float = 0.2
     """The tower's learning rates after its own stage, as a share."""
-    batch: int = 32
+    batch: int = 64
     every: int = 100
     """Steps between checkpoints."""
     seed: int = 0
@@ -147,7 +153,7 @@ def train(
     model = new_model(tokenizer).to(device)
     train_stages(model, pictures, tokenizer, out, plan, progress)
     folder = export(model, tokenizer, out / "model")
-    write_seen(folder, learnt(data))
+    write_seen(folder, pictures.content)
     return folder
 
 
@@ -191,18 +197,27 @@ def train_tower(
     heads = nn.ModuleList(
         nn.Linear(architecture.WIDTH, len(examples.task.texts)) for examples in pictures.tasks
     ).to(device)
-    run = _new_run("tower", nn.ModuleDict({"tower": tower, "heads": heads}), plan, {})
+    pupil = nn.ModuleDict({"tower": tower, "heads": heads})
+    teacher = Teacher().to(device) if plan.features else None
+    if teacher:
+        pupil["copy"] = teacher.copy
+    run = _new_run("tower", pupil, plan, {})
 
     def losses() -> Iterator[Tensor]:
         while True:
-            yield _tower_loss(tower, heads, pictures, plan, run.generator)
+            yield _tower_loss(tower, heads, teacher, pictures, plan, run.generator)
 
     _learn(run, losses, plan.tower_steps, plan, out, progress)
     return tower
 
 
 def _tower_loss(
-    tower: nn.Module, heads: nn.ModuleList, pictures: Pictures, plan: Plan, draw: torch.Generator
+    tower: nn.Module,
+    heads: nn.ModuleList,
+    teacher: "Teacher | None",
+    pictures: Pictures,
+    plan: Plan,
+    draw: torch.Generator,
 ) -> Tensor:
     rows, targets = [], []
     for examples, share in zip(pictures.tasks, plan.shares, strict=True):
@@ -211,28 +226,64 @@ def _tower_loss(
         drawn = torch.multinomial(chance, share, replacement=True, generator=draw)
         rows.append(examples.rows[drawn])
         targets.append(examples.targets[drawn])
-    drawn = augment(pictures.pixels[torch.cat(rows)], draw)
-    pixels = normalise(shaken(drawn, draw), HALF, HALF)
     device = next(tower.parameters()).device
-    parts = pooled(tower, pixels.to(device)).split(list(plan.shares))
+    drawn = augment(pictures.pixels[torch.cat(rows)], draw)
+    pixels = normalise(shaken(drawn, draw), HALF, HALF).to(device)
+    patches = tower(pixel_values=pixels).last_hidden_state[:, 1:]
+    parts = pooled(patches).split(list(plan.shares))
     losses = [
         functional.cross_entropy(head(part), target.to(device), label_smoothing=0.05)
         for head, part, target in zip(heads, parts, targets, strict=True)
     ]
-    return torch.stack(losses).sum()
+    loss = torch.stack(losses).sum()
+    return loss + plan.features * teacher.loss(patches, drawn.to(device)) if teacher else loss
 
 
-def pooled(tower: nn.Module, pixels: Tensor) -> Tensor:
-    """Return (N, WIDTH): the mean of an image's patches."""
-    patches = tower(pixel_values=pixels).last_hidden_state[:, 1:]
+class Teacher(nn.Module):
+    """An ImageNet network's features as a second thing to learn (FitNets, Romero et al., 2015).
+
+    They are those of the independent embedder, a place of its last map for each patch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._backbone = backbone_named("efficientnet-lite0")
+        # Any: timm's models have no type that names their layers.
+        network: Any = build(self._backbone, 2, pretrained=True).requires_grad_(False).eval()
+        # Its depthwise layers are many times as fast with the channels last.
+        self.network = network.to(memory_format=torch.channels_last)
+        self.copy = nn.Linear(architecture.WIDTH, 320)
+
+    def loss(self, patches: Tensor, pixels: Tensor) -> Tensor:
+        """Return how far (N, P, WIDTH) patches are from the features of (N, 3, S, S) pixels.
+
+        That is the mean squared error of features with mean 0 and deviation 1 in the batch.
+        """
+        with torch.no_grad():
+            places = architecture.SIZE // architecture.PATCH
+            # The network's last map is a 32nd of its input's side.
+            large = functional.interpolate(pixels, size=32 * places, mode="bilinear")
+            given = normalise(large, self._backbone.mean, self._backbone.std).contiguous(
+                memory_format=torch.channels_last
+            )
+            bare = self.network
+            maps = bare.blocks(bare.bn1(bare.conv_stem(given))).float()
+            said = maps.flatten(2).transpose(1, 2)
+            wanted = (said - said.mean((0, 1))) / (said.std((0, 1)) + 1e-5)
+        copied = self.copy(functional.layer_norm(patches, (architecture.WIDTH,)))
+        return functional.mse_loss(copied.float(), wanted)
+
+
+def pooled(patches: Tensor) -> Tensor:
+    """Return (N, WIDTH): the mean of an image's (N, P, WIDTH) patches."""
     return functional.layer_norm(patches.mean(1), (architecture.WIDTH,))
 
 
 # Any: transformers' models have no types.
 def new_model(tokenizer: "PreTrainedTokenizerFast") -> Any:
     """Return a model that has learnt nothing yet."""
-    numbers = [tokenizer.convert_tokens_to_ids(token) for token in (IMAGE, PAD, BEGIN, END)]
-    return architecture.new_model(len(tokenizer), *numbers)
+    image, *others = tokenizer.convert_tokens_to_ids([IMAGE, PAD, BEGIN, END])
+    return architecture.new_model(architecture.language_config(len(tokenizer), *others), image)
 
 
 @dataclass(frozen=True)
@@ -428,12 +479,14 @@ def _learn(
     run.modules.train()
     start, first, seen = time.monotonic(), run.step, 0.0
     device = next(run.modules.parameters()).device.type
+    # Twice as fast for matrices of this size, but many times as slow on a processor that has to
+    # emulate it; the weights themselves stay in full precision.
+    half = device != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     source = losses()
     while run.step < steps:
         for group in (group for o in run.optimizers for group in o.param_groups):
             group["lr"] = group["top"] * _schedule(run.step, steps)
-        # Twice as fast for matrices of this size; the weights themselves stay in full precision.
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=half):
             loss = next(source)
         run.modules.zero_grad()
         loss.backward()

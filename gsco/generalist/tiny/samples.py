@@ -29,6 +29,7 @@ _BLANK = Image.new("RGB", (8, 8))
 _STYLES: tuple[Style, ...] = ("paper", "calibrated", "calibrated")
 _WORDS: list[str] = sorted({w for s in SENTENCES for w in re.findall("[a-z]{4,}", s.lower())})
 _SYLLABLES = [f"{c}{v}{d}" for c in "bcdfghklmnprstvz" for v in "aeiou" for d in ("", *"lmnrst")]
+_JOINTS = (" ", " ", " ", "-", " or ", " and ", " with ", " of the ", "/")
 _SHARED = ("cell", "tumour", "type", "lesion", "disease", "of the skin", "not seen", "grade two")
 
 
@@ -44,11 +45,14 @@ class Mix:
     """Whether evidence stands beside pictures that tell: those kept fresh for it."""
     looks: bool = True
     """Whether there are pictures at all."""
+    misleading: float = 0.0
+    """Share of pictures beside evidence that show a case of any label, as those of another origin
+    may seem to: without them a reader trusts its eyes where they have never been tried."""
 
 
 READING = Mix(made_up=0.7, mistaken=0.3, weighs=False, looks=False)
 LOOKING = Mix(made_up=0.25, mistaken=0.1, weighs=False)
-WEIGHING = Mix(made_up=0.3, mistaken=0.1, weighs=True)
+WEIGHING = Mix(made_up=0.3, mistaken=0.1, weighs=True, misleading=0.2)
 
 
 @dataclass(frozen=True)
@@ -108,10 +112,13 @@ def draw_sample(
         target = draw.randrange(len(task.texts))
         weights = (3, 3, 2, 4) if mix.weighs else (1, 0, 0, 0)
         moed, rad = draw.choices(_VARIANTS, weights=weights)[0]
-        row = _row(examples, target, draw, fresh=moed or rad)
-        spoken = _other(task, target, draw) if draw.random() < 0.06 else target
+        misleads = (moed or rad) and draw.random() < mix.misleading
+        seen = draw.randrange(len(task.texts)) if misleads else target
+        row = _row(examples, seen, draw, fresh=moed or rad)
+        spoken = _other(task, target, draw) if draw.random() < 0.06 and not misleads else target
         evidence = draw_evidence(task, spoken, draw, moed=moed, rad=rad)
-        chances = tuple(float(i == target) for i in range(len(task.texts)))
+        alone = tuple(float(i == target) for i in range(len(task.texts)))
+        chances = evidence.chances if misleads else alone
     prompt = _prompt(task, evidence, draw)
     if draw.random() < 1 / 12:
         asked = target if draw.random() < 0.5 else draw.randrange(len(task.texts))
@@ -173,7 +180,9 @@ def made_up_task(draw: random.Random, pieces: Sequence[str] = ()) -> Task:
     texts: dict[str, None] = {}
     shared = draw.choice(_SHARED) if draw.random() < 0.4 else None
     while len(texts) < count:
-        text = " ".join(_word(draw, pieces) for _ in range(draw.choice((1, 1, 2))))
+        text = _word(draw, pieces)
+        for _ in range(draw.choice((0, 0, 0, 0, 1, 1, 1, 2, 4))):
+            text += draw.choice(_JOINTS) + _word(draw, pieces)
         if shared and draw.random() < 0.5:
             text = draw.choice((f"{text} {shared}", f"{shared} {text}"))
         texts[text] = None

@@ -1,21 +1,28 @@
+import csv
 import random
-from dataclasses import fields, replace
+import re
+import shutil
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance
 from tiny_sets import CLASSES, PLAN, draw_sets
 
 from gsco.errors import DataError
 from gsco.generalist.embedded import EmbeddedGeneralist
-from gsco.generalist.tiny import recipe
+from gsco.generalist.seen import DIGITS, seen_in
+from gsco.generalist.tiny import FOLDER, architecture, recipe
+from gsco.generalist.tiny import data as drawn_data
 from gsco.generalist.tiny.data import SOURCES, Examples, Pictures, load_pictures, tasks
-from gsco.generalist.tiny.recipe import Stage, train
+from gsco.generalist.tiny.recipe import HALF, Stage, train
 from gsco.generalist.tiny.samples import LOOKING, READING, Mix, draw_sample, encode, made_up_task
 from gsco.prompts import build_prompt
 from gsco.task import validate
+from retrieval import Entry, fingerprint, overlaps
 from specialists import SpecialistError
+from specialists.images import decode, normalise
 
 
 @pytest.fixture(autouse=True)
@@ -76,14 +83,74 @@ def test_a_checkpoint_of_another_plan_is_left_aside(data: Path, tmp_path: Path) 
     ]
 
 
-def test_only_rows_of_the_split_are_opened(data: Path) -> None:
+def test_validation_opens_no_other_images(data: Path) -> None:
     for path in data.glob("*/images/*.png"):
-        if not path.name.startswith("train"):
+        if not path.name.startswith("val"):
             path.unlink()
-    pictures = load_pictures(data, "train", 16)
-    assert pictures.pixels.shape == (12, 3, 16, 16)
-    with pytest.raises(SpecialistError, match=r"Cannot read image 'val0\.png'"):
-        load_pictures(data, "val", 16)
+    assert load_pictures(data, "val", 16).pixels.shape == (12, 3, 16, 16)
+    with pytest.raises(SpecialistError, match=r"Cannot read image 'train0\.png'"):
+        load_pictures(data, "train", 16)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_training_leaves_out_what_looks_like_a_held_out_image(
+    data: Path, tmp_path: Path, split: str
+) -> None:
+    folder = data / "busi_breast_us"
+    grain = Image.effect_noise((64, 48), 80)
+    for name, image in (("copy", grain), (split, ImageEnhance.Brightness(grain).enhance(1.1))):
+        image.save(folder / "images" / f"{name}.png")
+    with (folder / "manifest.csv").open("a", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["images/copy.png", "train", "benign"])
+        writer.writerow([f"images/{split}.png", split, "malignant"])
+    before = load_pictures(data, "train", 16)
+    assert fingerprint(grain.convert("RGB")).content_hash not in before.content
+    assert len(before.content) == len(before.pixels) == 12
+    (folder / "images" / f"{split}.png").unlink()
+    Image.effect_noise((64, 48), 80).save(folder / "images" / f"{split}.png")
+    after = load_pictures(data, "train", 16)
+    assert fingerprint(grain.convert("RGB")).content_hash in after.content
+    assert len(after.content) == len(after.pixels) == 13
+
+
+def test_nothing_that_gsco_tiny_learns_looks_like_a_held_out_image(data_root: Path) -> None:
+    kept = set(load_pictures(data_root, "train", 8).content)
+    learnt, held_out = [], []
+    for folder in CLASSES:
+        with (data_root / folder / "manifest.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                prints = fingerprint(decode(data_root / folder / row["file"]))
+                named = Entry("", (), row["patient_id"] and f"{folder} {row['patient_id']}")
+                entry = replace(named, id=row["file"], **asdict(prints))
+                if row["split"] != "train":
+                    held_out.append(entry)
+                elif prints.content_hash in kept:
+                    learnt.append(entry)
+    assert len(learnt) > 3000
+    assert not overlaps(learnt, held_out)
+    # The weights that ship are of before the recipe left any out: their card says so.
+    assert len(seen_in(FOLDER) - {content[:DIGITS] for content in kept}) == 150
+
+
+def test_what_looks_like_a_fresh_picture_is_fresh_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawn_data, "_is_drawn", lambda patient: patient == "first")
+    # One bit more differs from each to the next than makes a near-duplicate of the one before last.
+    bits = [(1 << shift) - 1 for shift in (0, 30, 60, 200)]
+    names = ("first", "like it", "like that", "other")
+    entries = [
+        Entry(name, (), perceptual_hash=f"{value:064x}")
+        for name, value in zip(names, bits, strict=True)
+    ]
+    assert drawn_data._fresh(entries) == {"first", "like it", "like that"}
+
+
+def test_a_class_whose_images_are_all_held_out_is_named(data: Path) -> None:
+    folder = data / "busi_breast_us" / "images"
+    number = CLASSES["busi_breast_us"].index("benign")
+    shutil.copy(folder / f"test{number}.png", folder / f"train{number}.png")
+    with pytest.raises(DataError, match=r"No training image of 'benign'.*Add some"):
+        load_pictures(data, "train", 16)
 
 
 def test_a_missing_folder_is_named_with_what_to_give(tmp_path: Path) -> None:
@@ -132,6 +199,15 @@ def test_labels_of_made_up_tasks_have_to_be_read() -> None:
     assert len({task.texts for task in drawn}) == 50
 
 
+def test_some_labels_of_made_up_tasks_are_as_long_as_the_longest_real_ones() -> None:
+    draw = random.Random(0)
+    texts = [text for _ in range(200) for text in made_up_task(draw).texts]
+    words = [len(re.findall(r"[^\s/-]+", text)) for text in texts]
+    assert 1 in words
+    assert 0.1 < sum(count >= 4 for count in words) / len(words) < 0.4
+    assert any("-" in text for text in texts)
+
+
 def test_labels_of_made_up_tasks_begin_with_every_token_in_time() -> None:
     draw = random.Random(0)
     pieces = ("qwx", "zzv", "kkj")
@@ -159,12 +235,54 @@ def test_evidence_stands_beside_pictures_that_no_earlier_stage_has_seen(data: Pa
         fresh = torch.arange(len(rows)) < len(examples.rows)
         # The fresh pictures get numbers of their own.
         tasks.append(Examples(examples.task, rows + 100 * fresh, examples.targets.repeat(2), fresh))
-    doubled = Pictures(pictures.pixels, tuple(tasks))
+    doubled = Pictures(pictures.pixels, tuple(tasks), pictures.content)
     draw = random.Random(0)
     for mix in (Mix(0, 0, weighs=False), Mix(0, 0, weighs=True)):
         samples = [draw_sample(doubled, draw, mix) for _ in range(200)]
         assert all((s.row >= 100) == bool(s.prompt.evidence) for s in samples)
         assert any(s.prompt.evidence for s in samples) == mix.weighs
+
+
+def test_a_picture_that_misleads_leaves_the_answer_to_the_evidence(data: Path) -> None:
+    pictures = load_pictures(data, "train", 16)
+    draw = random.Random(0)
+    mix = Mix(0, 0, weighs=True, misleading=0.5)
+    samples = [draw_sample(pictures, draw, mix) for _ in range(400)]
+    beside = [s for s in samples if s.prompt.evidence]
+    led = [s for s in beside if 1e-6 < max(s.chances.values()) < 1]
+    assert 0.4 < len(led) / len(beside) < 0.6
+    alone = [s for s in samples if not s.prompt.evidence]
+    assert alone
+    assert all(s.chances[s.answer] == 1 for s in alone)
+
+
+def test_the_tower_learns_what_an_imagenet_network_says_of_each_patch(data: Path) -> None:
+    pictures = load_pictures(data, "train", architecture.SIZE)
+    pixels = pictures.pixels[:4].float()
+    torch.manual_seed(0)
+    tower, teacher = architecture.new_tower(), recipe.Teacher()
+    before = {name: value.clone() for name, value in teacher.network.state_dict().items()}
+    learning = [p for p in (*tower.parameters(), *teacher.parameters()) if p.requires_grad]
+    optimizer = torch.optim.AdamW(learning, 1e-3)
+    losses = []
+    for _ in range(12):
+        patches = tower(pixel_values=normalise(pixels, HALF, HALF)).last_hidden_state[:, 1:]
+        loss = teacher.loss(patches, pixels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]
+    assert all(torch.equal(value, before[n]) for n, value in teacher.network.state_dict().items())
+
+
+def test_features_are_learnt_beside_labels(data: Path, tmp_path: Path) -> None:
+    pictures = load_pictures(data, "train", architecture.SIZE)
+    lines: list[str] = []
+    for plan in (PLAN, replace(PLAN, features=3.0)):
+        recipe.train_tower(pictures, tmp_path, replace(plan, tower_steps=1), lines.append)
+    alone, both = (float(line.split(" loss ")[1].split()[0]) for line in lines)
+    assert both > alone + 1
 
 
 def test_fog_leaves_most_images_as_they_are_and_blurs_the_rest() -> None:
