@@ -35,6 +35,13 @@ def data(tmp_path: Path) -> Path:
     return draw_sets(tmp_path / "data")
 
 
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the model a quarter as wide: what is tested does not hang on it, and steps are quick."""
+    monkeypatch.setattr(architecture, "WIDTH", 48)
+
+
+@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize(
     ("moment", "left"),
     [
@@ -67,6 +74,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(
         assert one.probabilities == pytest.approx(dict(other.probabilities), abs=1e-5)
 
 
+@pytest.mark.usefixtures("narrow")
 def test_a_checkpoint_of_another_plan_is_left_aside(data: Path, tmp_path: Path) -> None:
     pictures = load_pictures(data, "train", 64)
     lines: list[str] = []
