@@ -158,7 +158,20 @@ def tune(
             _store(out, key, step + 1, adapted, optimizer)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        _write(adapted, processor, out, plan, [*datasets, *pairs], source, name)
+        learnt: list[Dataset | PairSet] = [*datasets, *pairs]
+        counts = {
+            found.name: len(found.split("train")) - len(records)
+            for found, (_, records) in zip(datasets, tasks, strict=True)
+        }
+        card = {
+            "name": name or f"{Path(source).name}-gsco",
+            "answer_form": plan.answer_form,
+            "writes": card_of(Path(source)).writes,
+            "base": str(source),
+            "tuned_on": {found.name: found.licence or "unknown" for found in learnt},
+            "left_out": {name: count for name, count in counts.items() if count},
+        }
+        _write(adapted, processor, out, source, card)
         seen = {
             prints[record.id].content_hash
             for (_, records), prints in zip(tasks, entries, strict=True)
@@ -377,10 +390,8 @@ def _write(
     adapted: Any,
     processor: Any,
     out: Path,
-    plan: Plan,
-    learnt: Sequence[Dataset | PairSet],
     source: Path | str,
-    name: str,
+    card: Mapping[str, object],
 ) -> None:
     """Write the adapter, and the model with the adapter merged into it, in hub format."""
     from gsco.generalist.tiny.export import name_as_vllm
@@ -392,11 +403,4 @@ def _write(
     if merged.config.model_type == "llava":
         name_as_vllm(folder)
     processor.save_pretrained(folder)
-    card = {
-        "name": name or f"{Path(source).name}-gsco",
-        "answer_form": plan.answer_form,
-        "writes": card_of(Path(source)).writes,
-        "base": str(source),
-        "tuned_on": {found.name: found.licence or "unknown" for found in learnt},
-    }
     (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")

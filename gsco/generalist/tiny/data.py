@@ -104,6 +104,8 @@ class Pictures:
     tasks: tuple[Examples, ...]
     content: tuple[str, ...]
     """The content hash of each image."""
+    left_out: int
+    """Training images that looked like validation or test images."""
 
 
 def tasks() -> tuple[Task, ...]:
@@ -122,6 +124,7 @@ def load_pictures(root: Path, split: Split, size: int) -> Pictures:
     rows: dict[str, list[Row]] = {}
     starts: dict[str, int] = {}
     fresh: dict[str, set[str]] = {}
+    left_out = 0
     pixels: list[NDArray[np.uint8]] = []
     content: list[str] = []
     for folder in sorted({source.folder for sources in SOURCES.values() for source in sources}):
@@ -134,13 +137,14 @@ def load_pictures(root: Path, split: Split, size: int) -> Pictures:
         leaks = {overlap.a for overlap in overlaps(entries, others)}
         kept = [number for number, row in enumerate(mine) if row["file"] not in leaks]
         starts[folder], rows[folder] = len(pixels), [mine[number] for number in kept]
+        left_out += len(mine) - len(kept)
         fresh[folder] = _fresh([entries[number] for number in kept])
         pixels += [resize(images[number], size) for number in kept]
         content += [entries[number].content_hash for number in kept]
     examples = [_examples(task, rows, starts, fresh) for task in tasks()]
     if split == "train":
         _check_classes(examples)
-    return Pictures(torch.from_numpy(np.stack(pixels)), tuple(examples), tuple(content))
+    return Pictures(torch.from_numpy(np.stack(pixels)), tuple(examples), tuple(content), left_out)
 
 
 def _entry(row: Row, image: "Image.Image") -> Entry:

@@ -149,6 +149,8 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
     pictures = load_pictures(data, "train", architecture.SIZE)
+    if pictures.left_out:
+        progress(f"{pictures.left_out} training images look like held-out ones; left out")
     tokenizer = make_tokenizer(pictures, plan.seed)
     model = new_model(tokenizer).to(device)
     train_stages(model, pictures, tokenizer, out, plan, progress)

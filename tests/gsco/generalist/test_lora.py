@@ -149,7 +149,10 @@ def test_tuning_leaves_out_what_looks_like_a_held_out_case(spots: Dataset, tmp_p
     ImageEnhance.Brightness(case.open()).enhance(1.1).save(copy)
     held_out = replace(case, id="copy", source=copy, split="test")
     leaky = replace(spots, records=(*spots.records, held_out))
-    seen = seen_in(tune(FOLDER, [leaky], tmp_path / "out", replace(QUICK, steps=1)))
+    made = tune(FOLDER, [leaky], tmp_path / "out", replace(QUICK, steps=1))
+    card = json.loads((made / "gsco.json").read_text())
+    assert card["left_out"][spots.name] >= len(spots.split("train")) - len(kept(spots)) + 1
+    seen = seen_in(made)
     assert fingerprint(case.open()).content_hash[:DIGITS] not in seen
     assert seen > seen_in(FOLDER)
 

@@ -115,6 +115,7 @@ def test_training_leaves_out_what_looks_like_a_held_out_image(
     before = load_pictures(data, "train", 16)
     assert fingerprint(grain.convert("RGB")).content_hash not in before.content
     assert len(before.content) == len(before.pixels) == 12
+    assert before.left_out == 1
     (folder / "images" / f"{split}.png").unlink()
     Image.effect_noise((64, 48), 80).save(folder / "images" / f"{split}.png")
     after = load_pictures(data, "train", 16)
@@ -243,7 +244,7 @@ def test_evidence_stands_beside_pictures_that_no_earlier_stage_has_seen(data: Pa
         fresh = torch.arange(len(rows)) < len(examples.rows)
         # The fresh pictures get numbers of their own.
         tasks.append(Examples(examples.task, rows + 100 * fresh, examples.targets.repeat(2), fresh))
-    doubled = Pictures(pictures.pixels, tuple(tasks), pictures.content)
+    doubled = Pictures(pictures.pixels, tuple(tasks), pictures.content, 0)
     draw = random.Random(0)
     for mix in (Mix(0, 0, weighs=False), Mix(0, 0, weighs=True)):
         samples = [draw_sample(doubled, draw, mix) for _ in range(200)]
