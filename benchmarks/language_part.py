@@ -26,8 +26,9 @@ from gsco.generalist.embedded import EmbeddedGeneralist
 from gsco.generalist.lora import LANGUAGE
 from gsco.generalist.tiny import architecture
 from gsco.generalist.tiny.data import Pictures, load_pictures
+from gsco.generalist.tiny.learning import Plan
 from gsco.generalist.tiny.measure import measure
-from gsco.generalist.tiny.recipe import Plan, beside_gpu, train_stages
+from gsco.generalist.tiny.recipe import beside_gpu, train_stages
 from gsco.generalist.tiny.samples import READING, draw_sample
 from gsco.generalist.tiny.tokens import BEGIN, END, IMAGE, PAD, TEMPLATE, make_processor
 from specialists import torchvision_cure

@@ -52,7 +52,7 @@ class ImageNetEmbedder:
         """Return (N, 320) float32 unit rows of (N, 3, 128, 128) uint8."""
         bare = self.backbone
         rows = [
-            _features(self.network, normalise(part, bare.mean, bare.std))
+            maps_of(self.network, normalise(part, bare.mean, bare.std)).mean((2, 3))
             for part in pixels.split(self.batch)
         ]
         unit = torch.nn.functional.normalize(torch.cat(rows).float(), dim=1)
@@ -60,9 +60,10 @@ class ImageNetEmbedder:
 
 
 # Any: timm's models have no type that names their layers.
-def _features(network: Any, pixels: torch.Tensor) -> torch.Tensor:
+def maps_of(network: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """Return the (N, 320, H / 32, W / 32) last maps of (N, 3, H, W) normalised pixels."""
     maps: torch.Tensor = network.blocks(network.bn1(network.conv_stem(pixels)))
-    return maps.mean((2, 3))
+    return maps
 
 
 def _hash(network: torch.nn.Module) -> str:

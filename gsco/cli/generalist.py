@@ -39,7 +39,8 @@ def construct_generalist(
                 "Recipe 'tiny' starts from nothing and has its own steps: leave out "
                 "`--generalist` and `--steps`, or take `--recipe lora`."
             )
-        from gsco.generalist.tiny.recipe import Plan, beside_gpu, train
+        from gsco.generalist.tiny.learning import Plan
+        from gsco.generalist.tiny.recipe import beside_gpu, train
 
         return train(data, out, Plan(seed=seed, workers=beside_gpu()), say)
     from gsco.generalist.card import card_of

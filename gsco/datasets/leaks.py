@@ -1,15 +1,19 @@
 """What keeps training apart from validation and test: fingerprints, and who is left out by them."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from gsco.datasets.record import Dataset, Record
 from gsco.progress import Progress
 from retrieval import Entry, fingerprint, overlaps
 
+if TYPE_CHECKING:
+    from PIL import Image
 
-def entry_of(record: Record, source: str) -> Entry:
-    """Return the index's entry of a record, with its fingerprints."""
-    prints = fingerprint(record.open())
+
+def entry_of(record: Record, source: str, image: "Image.Image | None" = None) -> Entry:
+    """Return the index's entry of a record, with fingerprints; give `image` if it is open."""
+    prints = fingerprint(record.open() if image is None else image)
     return Entry(
         id=record.id,
         labels=record.labels,

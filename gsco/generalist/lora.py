@@ -19,7 +19,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from PIL import Image
@@ -107,21 +107,20 @@ def tune(
         raise GeneralistError(
             'Tuning needs PEFT and accelerate. Run `pip install "gsco[train]"`.'
         ) from error
+    asked = [pair for found in pairs for pair in found.pairs]
+    if not datasets and not asked:
+        raise DataError("There are no data sets and no pairs. Give one or the other.")
+    for found in datasets:
+        if found.task.kind != "single":
+            _refuse(found.task, found.split("train"))
     entries = [entries_of(found, progress) for found in datasets]
     tasks = [
         (found.task, without_leaks(found, prints))
         for found, prints in zip(datasets, entries, strict=True)
     ]
-    asked = [pair for found in pairs for pair in found.pairs]
-    if not tasks and not asked:
-        raise DataError("There are no data sets and no pairs. Give one or the other.")
     for task, records in tasks:
-        if task.kind != "single" or not records:
-            raise DataError(
-                f"Task {task.id!r} is of kind {task.kind!r} with {len(records)!r} training cases "
-                "that do not look like validation or test cases. Give single-label tasks with a "
-                "training part."
-            )
+        if not records:
+            _refuse(task, records)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
     accelerator = Accelerator()
@@ -158,19 +157,11 @@ def tune(
             _store(out, key, step + 1, adapted, optimizer)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        learnt: list[Dataset | PairSet] = [*datasets, *pairs]
-        counts = {
+        left_out = {
             found.name: len(found.split("train")) - len(records)
             for found, (_, records) in zip(datasets, tasks, strict=True)
         }
-        card = {
-            "name": name or f"{Path(source).name}-gsco",
-            "answer_form": plan.answer_form,
-            "writes": card_of(Path(source)).writes,
-            "base": str(source),
-            "tuned_on": {found.name: found.licence or "unknown" for found in learnt},
-            "left_out": {name: count for name, count in counts.items() if count},
-        }
+        card = _card(source, [*datasets, *pairs], left_out, plan, name)
         _write(adapted, processor, out, source, card)
         seen = {
             prints[record.id].content_hash
@@ -182,6 +173,32 @@ def tune(
         seen |= {fingerprint(decode(image)).content_hash for image in images}
         write_seen(out / "model", seen | seen_in(Path(source)))
     return out / "model"
+
+
+def _refuse(task: Task, records: Sequence[Record]) -> NoReturn:
+    raise DataError(
+        f"Task {task.id!r} is of kind {task.kind!r} with {len(records)!r} training cases to learn "
+        "from. Give single-label tasks with a training part that does not look like validation "
+        "or test cases."
+    )
+
+
+def _card(
+    source: Path | str,
+    learnt: Sequence[Dataset | PairSet],
+    left_out: Mapping[str, int],
+    plan: Plan,
+    name: str,
+) -> dict[str, object]:
+    """Return what the folder of a tuned model tells of it."""
+    return {
+        "name": name or f"{Path(source).name}-gsco",
+        "answer_form": plan.answer_form,
+        "writes": card_of(Path(source)).writes,
+        "base": str(source),
+        "tuned_on": {found.name: found.licence or "unknown" for found in learnt},
+        "left_out": {found: count for found, count in left_out.items() if count},
+    }
 
 
 # Any, here and below: transformers' and PEFT's models have no types.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from gsco.generalist.tiny.recipe import Plan
+from gsco.generalist.tiny.learning import Plan
 
 CLASSES: Mapping[str, tuple[str, ...]] = {
     "cxr_pneumonia": ("normal", "pneumonia"),

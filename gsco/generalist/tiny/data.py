@@ -8,23 +8,21 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gsco.datasets import Record, Split
+from gsco.datasets.leaks import entry_of
 from gsco.errors import DataError
 from gsco.task import Label, Task, task_named
-from retrieval import Entry, fingerprint, overlaps
-from specialists.images import decode, resize
+from retrieval import Entry, overlaps
+from specialists.images import resize
 
 if TYPE_CHECKING:
-    from PIL import Image
     from torch import Tensor
 
-Split = Literal["train", "val"]
-Row = Mapping[str, str]
-"""A line of a manifest."""
 
 MODALITY = Task(
     id="modality-tiny",
@@ -113,7 +111,7 @@ def tasks() -> tuple[Task, ...]:
     return tuple(MODALITY if name == MODALITY.id else task_named(name) for name in SOURCES)
 
 
-def load_pictures(root: Path, split: Split, size: int) -> Pictures:
+def load_pictures(root: Path, split: Literal["train", "val"], size: int) -> Pictures:
     """Read the images of `split`; for training, those of other splits too, to leave out their like.
 
     Raises:
@@ -121,46 +119,34 @@ def load_pictures(root: Path, split: Split, size: int) -> Pictures:
     """
     import torch
 
-    rows: dict[str, list[Row]] = {}
+    records: dict[str, list[Record]] = {}
     starts: dict[str, int] = {}
     fresh: dict[str, set[str]] = {}
     left_out = 0
     pixels: list[NDArray[np.uint8]] = []
     content: list[str] = []
     for folder in sorted({source.folder for sources in SOURCES.values() for source in sources}):
-        manifest = _manifest(root / folder)
-        mine = [row for row in manifest if row["split"] == split]
-        images = [decode(root / folder / row["file"]) for row in mine]
-        entries = [_entry(row, image) for row, image in zip(mine, images, strict=True)]
-        held_out = [row for row in manifest if split == "train" and row["split"] != split]
-        others = [_entry(row, decode(root / folder / row["file"])) for row in held_out]
-        leaks = {overlap.a for overlap in overlaps(entries, others)}
-        kept = [number for number, row in enumerate(mine) if row["file"] not in leaks]
-        starts[folder], rows[folder] = len(pixels), [mine[number] for number in kept]
+        found = _records(root / folder)
+        mine = [record for record in found if record.split == split]
+        images = [record.open() for record in mine]
+        entries = [entry_of(r, folder, image) for r, image in zip(mine, images, strict=True)]
+        held_out = [record for record in found if split == "train" and record.split != split]
+        leaks = {o.a for o in overlaps(entries, [entry_of(r, folder) for r in held_out])}
+        kept = [number for number, record in enumerate(mine) if record.id not in leaks]
+        starts[folder], records[folder] = len(pixels), [mine[number] for number in kept]
         left_out += len(mine) - len(kept)
         fresh[folder] = _fresh([entries[number] for number in kept])
         pixels += [resize(images[number], size) for number in kept]
         content += [entries[number].content_hash for number in kept]
-    examples = [_examples(task, rows, starts, fresh) for task in tasks()]
+    examples = [_examples(task, records, starts, fresh) for task in tasks()]
     if split == "train":
         _check_classes(examples)
     return Pictures(torch.from_numpy(np.stack(pixels)), tuple(examples), tuple(content), left_out)
 
 
-def _entry(row: Row, image: "Image.Image") -> Entry:
-    prints = fingerprint(image)
-    return Entry(
-        id=row["file"],
-        labels=(row["label"],),
-        patient=row.get("patient_id") or None,
-        content_hash=prints.content_hash,
-        perceptual_hash=prints.perceptual_hash,
-    )
-
-
 def _examples(
     task: Task,
-    manifests: Mapping[str, Sequence[Row]],
+    records: Mapping[str, Sequence[Record]],
     starts: Mapping[str, int],
     kept_fresh: Mapping[str, set[str]],
 ) -> Examples:
@@ -168,11 +154,12 @@ def _examples(
 
     rows, targets, fresh = [], [], []
     for source in SOURCES[task.id]:
-        for number, row in enumerate(manifests[source.folder]):
-            label = source.labels if isinstance(source.labels, str) else source.labels[row["label"]]
+        for number, record in enumerate(records[source.folder]):
+            named = source.labels
+            label = named if isinstance(named, str) else named[record.labels[0]]
             rows.append(starts[source.folder] + number)
             targets.append(task.texts.index(label))
-            fresh.append(row["file"] in kept_fresh[source.folder])
+            fresh.append(record.id in kept_fresh[source.folder])
     return Examples(task, torch.tensor(rows), torch.tensor(targets), torch.tensor(fresh))
 
 
@@ -200,9 +187,18 @@ def _is_drawn(patient: str) -> bool:
     return hashlib.sha256(patient.encode()).digest()[0] < 64
 
 
-def _manifest(folder: Path) -> list[Row]:
+def _records(folder: Path) -> list[Record]:
     path = folder / "manifest.csv"
     if not path.is_file():
         raise DataError(f"No {str(path)!r}. Give the folder that holds the data sets as --data.")
     with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        return [
+            Record(
+                row["file"],
+                folder / row["file"],
+                row["label"],
+                cast(Split, row["split"]),
+                row.get("patient_id") or None,
+            )
+            for row in csv.DictReader(file)
+        ]

@@ -14,11 +14,9 @@ them. What is drawn hangs on the seed alone.
 """
 
 import argparse
-import math
 import os
 import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +30,7 @@ from gsco.generalist.seen import write_seen
 from gsco.generalist.tiny import architecture
 from gsco.generalist.tiny.data import Pictures, load_pictures
 from gsco.generalist.tiny.export import export
+from gsco.generalist.tiny.learning import Plan, Progress, learn, new_run
 from gsco.generalist.tiny.samples import (
     GROUP,
     LOOKING,
@@ -43,8 +42,7 @@ from gsco.generalist.tiny.samples import (
     draw_sample,
 )
 from gsco.generalist.tiny.tokens import BEGIN, END, IMAGE, PAD, train_tokenizer
-from specialists.backbone import build
-from specialists.card import backbone_named
+from specialists.embedder import DIMENSION, ImageNetEmbedder, maps_of
 from specialists.images import augment, normalise
 
 if TYPE_CHECKING:
@@ -54,89 +52,15 @@ HALF = (0.5, 0.5, 0.5)
 VOCABULARY = 1200
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How long and how fast to learn."""
-
-    reading_steps: int = 6000
-    tower_steps: int = 4000
-    shares: tuple[int, ...] = (12, 14, 16, 22, 6)
-    """Images of each task in a batch of the tower's stage."""
-    features: float = 3.0
-    """Weight of the ImageNet features in the loss of the tower's stage; without a GPU they take
-    most of its time."""
-    looking_steps: int = 500
-    weighing_steps: int = 400
-    prompts: float = 0.5
-    """Weight of the prompts' own tokens in the loss of the reading stage: labels that come again
-    are what a model first learns to copy from."""
-    rate: float = 1e-3
-    """Highest learning rate of AdamW: embeddings, heads, norms."""
-    matrix_rate: float = 2e-3
-    """Highest learning rate of Muon, which has the layers' matrices and needs far fewer steps."""
-    finetune: float = 0.2
-    """The tower's learning rates after its own stage, as a share."""
-    batch: int = 64
-    every: int = 100
-    """Steps between checkpoints."""
-    seed: int = 0
-    workers: int = 0
-    """Processes that draw samples; 0 draws them between the steps."""
-
-
 def beside_gpu() -> int:
     """Return how many processes should draw samples: some where a GPU would wait for them."""
     return min(8, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
 
 
-Progress = Callable[[str], None]
-
-
-@dataclass
-class Run:
-    """What a checkpoint holds; it changes with every step."""
-
-    stage: str
-    key: str
-    """What a checkpoint must agree with: how to learn, without how often one is written."""
-    step: int
-    modules: nn.ModuleDict
-    optimizers: tuple[torch.optim.Optimizer, ...]
-    generator: torch.Generator
-
-    def save(self, folder: Path) -> None:
-        """Write the checkpoint so that a killed run leaves the last whole one."""
-        state = {
-            "stage": self.stage,
-            "key": self.key,
-            "step": self.step,
-            "modules": self.modules.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "generator": self.generator.get_state(),
-        }
-        partial = folder / f"{self.stage}.partial"
-        torch.save(state, partial)
-        partial.replace(folder / f"{self.stage}.pt")
-
-    def resume(self, folder: Path) -> None:
-        """Go on from the stage's checkpoint, if there is one of the same plan."""
-        path = folder / f"{self.stage}.pt"
-        if not path.is_file():
-            return
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if state.get("key") != self.key:
-            return
-        self.step = state["step"]
-        self.modules.load_state_dict(state["modules"])
-        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
-        self.generator.set_state(state["generator"])
-
-
 def train(
     data: Path,
     out: Path,
-    plan: Plan = Plan(),
+    plan: Plan | None = None,
     progress: Progress = lambda line: None,
     *,
     device: str | None = None,
@@ -145,6 +69,7 @@ def train(
 
     The device is the GPU if there is one and None is given.
     """
+    plan = plan or Plan()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
@@ -203,13 +128,13 @@ def train_tower(
     teacher = Teacher().to(device) if plan.features else None
     if teacher:
         pupil["copy"] = teacher.copy
-    run = _new_run("tower", pupil, plan, {})
+    run = new_run("tower", pupil, plan, {})
 
     def losses() -> Iterator[Tensor]:
         while True:
             yield _tower_loss(tower, heads, teacher, pictures, plan, run.generator)
 
-    _learn(run, losses, plan.tower_steps, plan, out, progress)
+    learn(run, losses, plan.tower_steps, plan, out, progress)
     return tower
 
 
@@ -249,12 +174,10 @@ class Teacher(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._backbone = backbone_named("efficientnet-lite0")
-        # Any: timm's models have no type that names their layers.
-        network: Any = build(self._backbone, 2, pretrained=True).requires_grad_(False).eval()
-        # Its depthwise layers are many times as fast with the channels last.
-        self.network = network.to(memory_format=torch.channels_last)
-        self.copy = nn.Linear(architecture.WIDTH, 320)
+        embedder = ImageNetEmbedder()
+        self._backbone = embedder.backbone
+        self.network = embedder.network.requires_grad_(False)
+        self.copy = nn.Linear(architecture.WIDTH, DIMENSION)
 
     def loss(self, patches: Tensor, pixels: Tensor) -> Tensor:
         """Return how far (N, P, WIDTH) patches are from the features of (N, 3, S, S) pixels.
@@ -268,9 +191,7 @@ class Teacher(nn.Module):
             given = normalise(large, self._backbone.mean, self._backbone.std).contiguous(
                 memory_format=torch.channels_last
             )
-            bare = self.network
-            maps = bare.blocks(bare.bn1(bare.conv_stem(given))).float()
-            said = maps.flatten(2).transpose(1, 2)
+            said = maps_of(self.network, given).float().flatten(2).transpose(1, 2)
             wanted = (said - said.mean((0, 1))) / (said.std((0, 1)) + 1e-5)
         copied = self.copy(functional.layer_norm(patches, (architecture.WIDTH,)))
         return functional.mse_loss(copied.float(), wanted)
@@ -311,7 +232,7 @@ def train_reading(
     """Teach the language part to weigh what is written."""
     language = nn.ModuleDict({"language": model.model.language_model, "head": model.lm_head})
     stage = Stage("reading", plan.reading_steps, READING, 1.0)
-    run = _new_run(stage.name, language, plan, {})
+    run = new_run(stage.name, language, plan, {})
 
     def losses() -> Iterator[Tensor]:
         for drawn in _batches(run.step, pictures, tokenizer, plan, stage):
@@ -322,7 +243,7 @@ def train_reading(
                 loss = loss + plan.prompts * _prompt_loss(model, states, batch)
             yield loss
 
-    _learn(run, losses, stage.steps, plan, out, progress)
+    learn(run, losses, stage.steps, plan, out, progress)
 
 
 def _batches(
@@ -385,7 +306,7 @@ def train_whole(
     slowed = replace(
         plan, rate=plan.rate * stage.factor, matrix_rate=plan.matrix_rate * stage.factor
     )
-    run = _new_run(stage.name, nn.ModuleDict({"model": model}), slowed, slower)
+    run = new_run(stage.name, nn.ModuleDict({"model": model}), slowed, slower)
 
     def losses() -> Iterator[Tensor]:
         for drawn in _batches(run.step, pictures, tokenizer, plan, stage):
@@ -396,7 +317,7 @@ def train_whole(
             states = model.model(input_ids=batch.tokens, pixel_values=pixels).last_hidden_state
             yield _answer_loss(model, states, batch)
 
-    _learn(run, losses, stage.steps, plan, out, progress)
+    learn(run, losses, stage.steps, plan, out, progress)
 
 
 # Any, here and below: transformers' models have no types.
@@ -442,72 +363,6 @@ def fogged(pixels: Tensor, draw: torch.Generator, share: float = 0.25) -> Tensor
     coarse = functional.avg_pool2d(pixels[chosen], architecture.SIZE // 8)
     blurred = functional.interpolate(coarse, size=pixels.shape[-2:], mode="bilinear")
     return pixels.index_put((chosen,), blurred)
-
-
-def _new_run(stage: str, modules: nn.ModuleDict, plan: Plan, slower: dict[str, float]) -> Run:
-    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
-    for name, parameter in modules.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        factor = next((f for start, f in slower.items() if name.startswith(start)), 1.0)
-        # Muon would turn each of an adapter's many small matrices by itself.
-        is_matrix = ".layers." in name and parameter.ndim == 2 and "lora_" not in name
-        groups.setdefault((is_matrix, factor), []).append(parameter)
-
-    def chosen(matrix: bool, rate: float) -> list[dict[str, Any]]:
-        kept = [(f, p) for (is_matrix, f), p in groups.items() if is_matrix == matrix]
-        return [{"params": p, "lr": rate * f, "top": rate * f} for f, p in kept]
-
-    matrices, others = chosen(True, plan.matrix_rate), chosen(False, plan.rate)
-    optimizers: list[torch.optim.Optimizer] = []
-    if matrices:
-        muon = torch.optim.Muon(matrices, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
-        optimizers.append(muon)
-    optimizers.append(torch.optim.AdamW(others, weight_decay=0.05, betas=(0.9, 0.98)))
-    generator = torch.Generator().manual_seed(plan.seed)
-    key = repr(replace(plan, every=0, workers=0))
-    return Run(stage, key, 0, modules, tuple(optimizers), generator)
-
-
-def _learn(
-    run: Run,
-    losses: Callable[[], Iterator[Tensor]],
-    steps: int,
-    plan: Plan,
-    out: Path,
-    progress: Progress,
-) -> None:
-    run.resume(out)
-    run.modules.train()
-    start, first, seen = time.monotonic(), run.step, 0.0
-    device = next(run.modules.parameters()).device.type
-    # Twice as fast for matrices of this size, but many times as slow on a processor that has to
-    # emulate it; the weights themselves stay in full precision.
-    half = device != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    source = losses()
-    while run.step < steps:
-        for group in (group for o in run.optimizers for group in o.param_groups):
-            group["lr"] = group["top"] * _schedule(run.step, steps)
-        with torch.autocast(device, torch.bfloat16, enabled=half):
-            loss = next(source)
-        run.modules.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(run.modules.parameters(), 1.0)
-        for optimizer in run.optimizers:
-            optimizer.step()
-        run.step += 1
-        seen += float(loss.detach())
-        if run.step % plan.every == 0 or run.step == steps:
-            run.save(out)
-            done = (run.step - first) % plan.every or plan.every
-            left = (time.monotonic() - start) / (run.step - first) * (steps - run.step)
-            progress(f"{run.stage} {run.step}/{steps} loss {seen / done:.3f} left {left:.0f} s")
-            seen = 0.0
-    run.modules.eval()
-
-
-def _schedule(step: int, steps: int) -> float:
-    return min(1.0, (step + 1) / 100) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / steps)))
 
 
 def main() -> None:
