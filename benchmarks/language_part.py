@@ -110,9 +110,9 @@ def train(
 ) -> tuple[Path, int]:
     """Train around `source`; return the merged model's folder and how many values were trained."""
     out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(plan.seed)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     pictures = load_pictures(data, "train", architecture.SIZE)
+    torch.manual_seed(plan.seed)
     language, tokenizer = loaded(source)
     model = joined(language, tokenizer).to(device)
     wrapper = adapted(model)
@@ -162,6 +162,7 @@ def _few(pictures: Pictures) -> Pictures:
                 rows=examples.rows[chosen],
                 targets=examples.targets[chosen],
                 fresh=examples.fresh[chosen],
+                doubts=None,
             )
         )
     return replace(pictures, tasks=tuple(tasks))

@@ -6,7 +6,7 @@ A training image that looks like one of validation or test, or is of the same pa
 import csv
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -18,6 +18,7 @@ from gsco.datasets.leaks import entry_of
 from gsco.errors import DataError
 from gsco.task import Label, Task, task_named
 from retrieval import Entry, overlaps
+from specialists.embedder import independent_embedder
 from specialists.images import resize
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ MODALITY = Task(
     modality="medical image",
     stem="Your task is to name the kind of examination. You are given a medical image.",
 )
+
+
+FEWEST = 50
+"""Images of a task without which it is not said what each looks like."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,8 @@ class Examples:
     fresh: "Tensor"
     """(n,) whether an image is kept for learning to weigh: no earlier stage may see it or its like,
     since evidence beside an image that is known by heart would not be needed."""
+    doubts: "Tensor | None" = None
+    """(n, C) float32, see `doubts_of`."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,7 @@ def load_pictures(root: Path, split: Literal["train", "val"], size: int) -> Pict
     left_out = 0
     pixels: list[NDArray[np.uint8]] = []
     content: list[str] = []
+    features: list[NDArray[np.float32]] = []
     for folder in sorted({source.folder for sources in SOURCES.values() for source in sources}):
         found = _records(root / folder)
         mine = [record for record in found if record.split == split]
@@ -138,9 +146,12 @@ def load_pictures(root: Path, split: Literal["train", "val"], size: int) -> Pict
         fresh[folder] = _fresh([entries[number] for number in kept])
         pixels += [resize(images[number], size) for number in kept]
         content += [entries[number].content_hash for number in kept]
+        if split == "train":
+            features.append(independent_embedder().embed([images[number] for number in kept]))
     examples = [_examples(task, records, starts, fresh) for task in tasks()]
     if split == "train":
         _check_classes(examples)
+        examples = _doubted(examples, records, starts, np.concatenate(features))
     return Pictures(torch.from_numpy(np.stack(pixels)), tuple(examples), tuple(content), left_out)
 
 
@@ -171,6 +182,58 @@ def _check_classes(examples: Sequence[Examples]) -> None:
                 f"No training image of {label!r} (task {one.task.id!r}) is left that does not "
                 "look like one of validation or test. Add some."
             )
+
+
+def _doubted(
+    examples: Sequence[Examples],
+    records: Mapping[str, Sequence[Record]],
+    starts: Mapping[str, int],
+    features: NDArray[np.float32],
+) -> list[Examples]:
+    people = [
+        r.patient or r.id for name in sorted(starts, key=starts.__getitem__) for r in records[name]
+    ]
+    out = []
+    for one in examples:
+        rows = one.rows.tolist()
+        whose = [people[row] for row in rows]
+        found = doubts_of(features[rows], one.targets.numpy(), whose, len(one.task.texts))
+        out.append(replace(one, doubts=found))
+    return out
+
+
+def doubts_of(
+    features: NDArray[np.float32], targets: NDArray[np.int64], people: Sequence[str], count: int
+) -> "Tensor | None":
+    """Return (n, C) float32: how much more each image looks like each label than others of its own.
+
+    An image that one network mistakes is mistaken by others, too, and in the same direction. It is
+    what a linear reading of features says that was fitted to other people's images, less its mean
+    over the images of the same label; in the scale of noise of deviation 1 on each label, of which
+    only differences matter. None if there are fewer than `FEWEST` images.
+
+    Args:
+        features: (n, D) of the images.
+        targets: (n,) numbers of their labels.
+        people: (n,) whose images they are.
+        count: C, how many labels there are.
+    """
+    import torch
+
+    if len(targets) < FEWEST:
+        return None
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import GroupKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    linear = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 5, 11)))
+    truth = np.eye(count)[targets]
+    said = cross_val_predict(linear, features, truth, groups=people, cv=GroupKFold(5))
+    rest = said - truth @ np.linalg.lstsq(truth, said)[0]
+    rest -= rest.mean(1, keepdims=True)
+    scaled = rest * np.sqrt((count - 1) / count) / rest.std(0).clip(1e-9)
+    return torch.from_numpy(scaled.astype(np.float32))
 
 
 def _fresh(entries: Sequence[Entry]) -> set[str]:

@@ -8,6 +8,7 @@ taught, instead of labels whose luck it would have to average out.
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +56,13 @@ class Evidence:
 
 
 def draw_evidence(
-    task: Task, target: int, draw: random.Random, *, moed: bool, rad: bool
+    task: Task,
+    target: int,
+    draw: random.Random,
+    *,
+    moed: bool,
+    rad: bool,
+    doubt: Sequence[float] | None = None,
 ) -> Evidence:
     """Return evidence for a case whose true label is `target`.
 
@@ -65,6 +72,7 @@ def draw_evidence(
         draw: where chance comes from.
         moed: whether specialists speak.
         rad: whether neighbours are recalled.
+        doubt: for each label, the error that all who see the case share; drawn if None.
     """
     count = len(task.texts)
     if not moed and not rad:
@@ -76,7 +84,7 @@ def draw_evidence(
     strength = base * rng.uniform(0.6, 1.4, voices)
     shared = rng.uniform(0, 0.85)
     targets = np.concatenate([[target], rng.integers(count, size=VALIDATION)])
-    seen = _seen(targets, strength, shared, count, rng)
+    seen = _seen(targets, strength, shared, count, rng, doubt)
     covariance = (1 - shared) * np.eye(voices) + shared
     best = np.linalg.solve(covariance, strength)
     chances = softmax(np.einsum("v,nvk->nk", best, seen))
@@ -107,9 +115,12 @@ def _seen(
     shared: float,
     count: int,
     rng: np.random.Generator,
+    doubt: Sequence[float] | None,
 ) -> Floats:
     """Return (N, voices, labels): how much each voice sees of each label in each case."""
     common = rng.standard_normal((len(targets), 1, count))
+    if doubt is not None:
+        common[0, 0] = doubt
     alone = rng.standard_normal((len(targets), len(strength), count))
     truth = np.eye(count)[targets][:, None] * strength[:, None]
     out: Floats = truth + np.sqrt(shared) * common + np.sqrt(1 - shared) * alone

@@ -32,7 +32,7 @@ class Plan:
     matrix_rate: float = 2e-3
     """Highest learning rate of Muon, which has the layers' matrices and needs far fewer steps."""
     finetune: float = 0.2
-    """The tower's learning rates after its own stage, as a share."""
+    """The tower's learning rates while the model looks, as a share; later it stays as it is."""
     batch: int = 64
     every: int = 100
     """Steps between checkpoints."""

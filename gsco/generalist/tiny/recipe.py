@@ -7,7 +7,8 @@ Four stages. `reading`: the language part alone learns to weigh what is written,
 and to say of each patch what an ImageNet network's features say: labels alone are few.
 `looking`: the whole model learns to answer from pictures alone, and goes on reading.
 `weighing`: pictures that it has never seen, with evidence: how far to trust its eyes, and how far
-what it reads.
+what it reads. That hangs on what the evidence is like, so it is learnt once for each of several
+mixes, and the weights are averaged (model soups, Wortsman et al., 2022).
 A shuffled letter cannot be learnt by a model this small: it would have to bind letters to labels.
 A GPU is used where there is one; other processes draw the samples beside it, as it would wait for
 them. What is drawn hangs on the seed alone.
@@ -35,7 +36,7 @@ from gsco.generalist.tiny.samples import (
     GROUP,
     LOOKING,
     READING,
-    WEIGHING,
+    WEIGHINGS,
     Batch,
     Mix,
     batches,
@@ -72,10 +73,10 @@ def train(
     plan = plan or Plan()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(plan.seed)
     pictures = load_pictures(data, "train", architecture.SIZE)
     if pictures.left_out:
         progress(f"{pictures.left_out} training images look like held-out ones; left out")
+    torch.manual_seed(plan.seed)
     tokenizer = make_tokenizer(pictures, plan.seed)
     model = new_model(tokenizer).to(device)
     train_stages(model, pictures, tokenizer, out, plan, progress)
@@ -97,11 +98,17 @@ def train_stages(
     train_reading(model, pictures, tokenizer, out, plan, progress)
     tower = train_tower(pictures, out, plan, progress, model.device)
     model.model.vision_tower.load_state_dict(tower.state_dict())
-    for stage in (
-        Stage("looking", plan.looking_steps, LOOKING, 0.5),
-        Stage("weighing", plan.weighing_steps, WEIGHING, 0.4),
-    ):
-        train_whole(model, pictures, tokenizer, out, plan, stage, progress)
+    looking = Stage("looking", plan.looking_steps, LOOKING, 0.5, plan.finetune)
+    train_whole(model, pictures, tokenizer, out, plan, looking, progress)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    mean = {name: torch.zeros_like(value) for name, value in start.items()}
+    for number, mix in enumerate(WEIGHINGS, 1):
+        model.load_state_dict(start)
+        weighing = Stage(f"weighing-{number}", plan.weighing_steps, mix, 0.4)
+        train_whole(model, pictures, tokenizer, out, plan, weighing, progress)
+        for name, value in model.state_dict().items():
+            mean[name] += value / len(WEIGHINGS)
+    model.load_state_dict(mean)
 
 
 def make_tokenizer(pictures: Pictures, seed: int) -> "PreTrainedTokenizerFast":
@@ -218,6 +225,8 @@ class Stage:
     mix: Mix
     factor: float
     """Share of the plan's learning rates."""
+    tower: float = 0.0
+    """Share of these that the tower has."""
 
 
 # Any: transformers' models have no types.
@@ -302,7 +311,7 @@ def train_whole(
     progress: Progress,
 ) -> None:
     """Teach the whole model to answer prompts."""
-    slower = {"model.model.vision_tower": plan.finetune}
+    slower = {"model.model.vision_tower": stage.tower}
     slowed = replace(
         plan, rate=plan.rate * stage.factor, matrix_rate=plan.matrix_rate * stage.factor
     )

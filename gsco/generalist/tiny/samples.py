@@ -52,7 +52,11 @@ class Mix:
 
 READING = Mix(made_up=0.7, mistaken=0.3, weighs=False, looks=False)
 LOOKING = Mix(made_up=0.25, mistaken=0.1, weighs=False)
-WEIGHING = Mix(made_up=0.3, mistaken=0.1, weighs=True, misleading=0.2)
+WEIGHINGS = (
+    Mix(made_up=0.3, mistaken=0.1, weighs=True, misleading=0.2),
+    Mix(made_up=0.3, mistaken=0.1, weighs=True, misleading=0.35),
+    Mix(made_up=0.5, mistaken=0.1, weighs=True, misleading=0.2),
+)
 
 
 @dataclass(frozen=True)
@@ -114,9 +118,14 @@ def draw_sample(
         moed, rad = draw.choices(_VARIANTS, weights=weights)[0]
         misleads = (moed or rad) and draw.random() < mix.misleading
         seen = draw.randrange(len(task.texts)) if misleads else target
-        row = _row(examples, seen, draw, fresh=moed or rad)
-        spoken = _other(task, target, draw) if draw.random() < 0.06 and not misleads else target
-        evidence = draw_evidence(task, spoken, draw, moed=moed, rad=rad)
+        number = _number(examples, seen, draw, fresh=moed or rad)
+        row = int(examples.rows[number])
+        lies = draw.random() < 0.06 and not misleads
+        spoken = _other(task, target, draw) if lies else target
+        doubt = None
+        if examples.doubts is not None and spoken == seen:
+            doubt = examples.doubts[number].tolist()
+        evidence = draw_evidence(task, spoken, draw, moed=moed, rad=rad, doubt=doubt)
         alone = tuple(float(i == target) for i in range(len(task.texts)))
         chances = evidence.chances if misleads else alone
     prompt = _prompt(task, evidence, draw)
@@ -158,12 +167,12 @@ def _other(task: Task, target: int, draw: random.Random) -> int:
     return draw.choice([i for i in range(len(task.texts)) if i != target])
 
 
-def _row(examples: Examples, target: int, draw: random.Random, *, fresh: bool) -> int:
-    """Return the row of a picture with a label; of one kept fresh, or of one that is not."""
+def _number(examples: Examples, target: int, draw: random.Random, *, fresh: bool) -> int:
+    """Return the number of a picture with a label; of one kept fresh, or of one that is not."""
     labelled = examples.targets == target
     chosen = labelled & (examples.fresh == fresh)
     matching = (chosen if chosen.any() else labelled).nonzero()[:, 0]
-    return int(examples.rows[matching[draw.randrange(len(matching))]])
+    return int(matching[draw.randrange(len(matching))])
 
 
 def made_up_task(draw: random.Random, pieces: Sequence[str] = ()) -> Task:

@@ -59,3 +59,15 @@ def test_neighbours_come_nearest_first() -> None:
         similarities = [neighbour.similarity for neighbour in evidence.neighbours]
         assert similarities == sorted(similarities, reverse=True)
         assert evidence.opinions == ()
+
+
+def test_specialists_err_where_all_who_see_the_case_do() -> None:
+    draw = random.Random(0)
+    doubt = (-2.0, 2.0, 0.0, 0.0)
+    wrong = [
+        opinion.answer
+        for _ in range(400)
+        for opinion in draw_evidence(TASK, 0, draw, moed=True, rad=False, doubt=doubt).opinions
+        if opinion.answer != TASK.texts[0]
+    ]
+    assert wrong.count(TASK.texts[1]) > 0.7 * len(wrong) > 100

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageEnhance
@@ -15,7 +16,14 @@ from gsco.generalist.embedded import EmbeddedGeneralist
 from gsco.generalist.seen import DIGITS, seen_in
 from gsco.generalist.tiny import FOLDER, architecture, recipe
 from gsco.generalist.tiny import data as drawn_data
-from gsco.generalist.tiny.data import SOURCES, Examples, Pictures, load_pictures, tasks
+from gsco.generalist.tiny.data import (
+    SOURCES,
+    Examples,
+    Pictures,
+    doubts_of,
+    load_pictures,
+    tasks,
+)
 from gsco.generalist.tiny.recipe import HALF, Stage, train
 from gsco.generalist.tiny.samples import LOOKING, READING, Mix, draw_sample, encode, made_up_task
 from gsco.prompts import build_prompt
@@ -23,6 +31,8 @@ from gsco.task import validate
 from retrieval import Entry, fingerprint, overlaps
 from specialists import SpecialistError
 from specialists.images import decode, normalise
+
+WEIGHED = [f"weighing-{number} 2/2" for number in (1, 2, 3)]
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +55,9 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("moment", "left"),
     [
-        ("reading 2/2", ["tower 2/2", "looking 2/4", "looking 4/4", "weighing 2/2"]),
-        ("looking 2/4", ["looking 4/4", "weighing 2/2"]),
+        ("reading 2/2", ["tower 2/2", "looking 2/4", "looking 4/4", *WEIGHED]),
+        ("looking 2/4", ["looking 4/4", *WEIGHED]),
+        ("weighing-2 2/2", ["weighing-3 2/2"]),
     ],
 )
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(
@@ -160,6 +171,38 @@ def test_a_class_whose_images_are_all_held_out_is_named(data: Path) -> None:
     shutil.copy(folder / f"test{number}.png", folder / f"train{number}.png")
     with pytest.raises(DataError, match=r"No training image of 'benign'.*Add some"):
         load_pictures(data, "train", 16)
+
+
+def test_an_image_that_looks_like_another_label_is_doubted_in_its_direction() -> None:
+    rng = np.random.default_rng(0)
+    targets = np.arange(90) % 3
+    features = (np.eye(3)[targets] + rng.normal(0, 0.3, (90, 3))).astype(np.float32)
+    # It is of label 0, and all who look at it see label 2.
+    features[0] = np.eye(3)[2]
+    people = [str(number) for number in range(90)]
+    doubts = doubts_of(features, targets, people, 3)
+    assert doubts is not None
+    assert doubts[0].argmax() == 2
+    assert doubts[0, 2] - doubts[0, 0] > 3
+    assert doubts.std(0, correction=0).tolist() == pytest.approx([(2 / 3) ** 0.5] * 3)
+    for label in range(3):
+        assert doubts[targets == label].mean(0).tolist() == pytest.approx([0] * 3, abs=1e-5)
+    assert doubts_of(features[:40], targets[:40], people[:40], 3) is None
+
+
+def test_an_image_is_not_what_its_own_doubts_were_fitted_to() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, 50)).astype(np.float32)
+    targets = np.arange(60) % 2
+    alone = doubts_of(features, targets, [str(number) for number in range(60)], 2)
+    # Twins of one person: fitted to one, a reading knows the other by heart.
+    doubled = [*features, *features], [*targets, *targets]
+    twins = doubts_of(
+        np.stack(doubled[0]), np.array(doubled[1]), [str(number % 60) for number in range(120)], 2
+    )
+    assert alone is not None
+    assert twins is not None
+    assert torch.allclose(twins[:60], twins[60:], atol=1e-4)
 
 
 def test_a_missing_folder_is_named_with_what_to_give(tmp_path: Path) -> None:
