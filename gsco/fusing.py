@@ -31,7 +31,9 @@ Floats = NDArray[np.float64]
 RECALLED = 10
 """Neighbours recalled while fitting: the published k."""
 READ_AT_MOST = 100
-"""Validation cases that the generalist reads for its calibration."""
+"""Validation cases that the generalist reads with evidence, for its calibration."""
+ALONE_AT_MOST = 400
+"""Those of which it reads the image alone: by them it is weighed against all others."""
 READ_AT_LEAST = 10
 """Readings that can be understood, without which a temperature would be noise."""
 TOGETHER = "together"
@@ -214,11 +216,14 @@ def _readings(
     """Return one matrix a system: NaN rows where the generalist was not asked or not understood."""
     from gsco.prompts import build_prompt
 
-    asked = np.linspace(0, len(validation) - 1, min(READ_AT_MOST, len(validation))).astype(int)
-    out: dict[System, Floats] = {
-        s: np.full((len(validation), len(task.texts)), np.nan) for s in READING_SYSTEMS
-    }
-    for number, system in enumerate(READING_SYSTEMS):
+    n = len(validation)
+    chosen: dict[System, list[int]] = {}
+    for system in READING_SYSTEMS:
+        most = ALONE_AT_MOST if system == "generalist" else READ_AT_MOST
+        chosen[system] = np.linspace(0, n - 1, min(most, n)).astype(int).tolist()
+    done, total = 0, sum(map(len, chosen.values()))
+    out: dict[System, Floats] = {s: np.full((n, len(task.texts)), np.nan) for s in READING_SYSTEMS}
+    for system, asked in chosen.items():
         for start in range(0, len(asked), 25):
             rows = asked[start : start + 25]
             prompts = []
@@ -238,7 +243,8 @@ def _readings(
             for row, reading in zip(rows, generalist.read(prompts), strict=True):
                 if reading.probabilities:
                     out[system][row] = [reading.probabilities[text] for text in task.texts]
-            progress("hear the generalist", number * len(asked) + start + len(rows), 4 * len(asked))
+            done += len(rows)
+            progress("hear the generalist", done, total)
     return out
 
 

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gsco import fusing
 from gsco.agent import GSCo
 from gsco.case import Case
 from gsco.construct import Outcome, Plan, construct
 from gsco.datasets import Dataset, read_dataset
 from gsco.errors import DataError, FusionError, UsageError, WorkspaceError
+from gsco.fusing import READING_SYSTEMS
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.settings import Settings
 from gsco.task import Task
@@ -184,6 +186,31 @@ def test_a_damaged_part_is_made_again_without_training(
     assert done.trained == ()
     assert len(index_of(folder)) == 40
     assert json.loads((folder / "done.json").read_text())["key"]
+
+
+def test_more_images_are_read_alone_than_with_evidence(
+    own_workspace: Path,
+    dataset: Dataset,
+    plan: Plan,
+    generalist: ScriptedGeneralist,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fusing, "READ_AT_MOST", 11)
+    monkeypatch.setattr(fusing, "ALONE_AT_MOST", 14)
+    folder = TaskFolder(own_workspace, "spots")
+    (folder.path / "done.json").unlink()
+    steps: list[tuple[int, int]] = []
+
+    def progress(step: str, done: int, total: int) -> None:
+        if step == "hear the generalist":
+            steps.append((done, total))
+
+    construct(dataset, own_workspace, "spots", plan, generalist=generalist, progress=progress)
+    with np.load(folder.voices) as kept:
+        read = {s: int((~np.isnan(kept[f"reading {s}"]).any(1)).sum()) for s in READING_SYSTEMS}
+    assert read == {"generalist": 14, "moed": 11, "rad": 11, "gsco": 11}
+    assert steps[-1] == (47, 47)
+    assert steps == sorted(steps)
 
 
 def test_the_name_of_the_card_given_does_not_matter_to_a_second_run(
