@@ -19,15 +19,23 @@ class Step:
     """Text to probability of the tokens that could have been chosen, the chosen one among them."""
 
 
-def spread(choices: Sequence[str], steps: Sequence[Step]) -> dict[str, float]:
-    """Return a probability for each choice, summing to 1, from one answer of a server.
+@dataclass(frozen=True)
+class Group:
+    """Choices that one answer of a server does not tell apart."""
 
-    Exact up to the token at which a choice leaves the answer's path; choices that leave it
-    together by the same token share its mass evenly, because the server did not go there. A token
-    belongs to the choices that no longer listed token begins: `me` to `melanocytic nevus` where
-    `melanoma` is a token. Empty if the tokens tell nothing.
+    choices: tuple[str, ...]
+    said: str
+    """How the answer would have begun that leads to them."""
+
+
+def parted(choices: Sequence[str], steps: Sequence[Step]) -> dict[Group, float]:
+    """Return the choices that one answer of a server tells apart, and the probability of each.
+
+    They sum to 1. Choices that leave the answer's path together, by the same token, are one group:
+    the server did not go there. A token belongs to the choices that no longer listed token begins:
+    `me` to `melanocytic nevus` where `melanoma` is a token. Empty if the tokens tell nothing.
     """
-    shares = dict.fromkeys(choices, 0.0)
+    groups: dict[Group, float] = {}
     mass, said, alive = 1.0, "", list(choices)
     for step in steps:
         if len(alive) < 2:
@@ -37,16 +45,16 @@ def spread(choices: Sequence[str], steps: Sequence[Step]) -> dict[str, float]:
         if not total or not reached.get(step.token):
             return {}
         for token, chance in step.tops.items():
-            for choice in reached[token] if token != step.token else ():
-                shares[choice] += mass * chance / total / len(reached[token])
+            if token != step.token and reached[token]:
+                groups[Group(tuple(reached[token]), said + token)] = mass * chance / total
         mass *= step.tops[step.token] / total
         alive = reached[step.token]
         if not _starting(choices, said + step.token):
             break
         said += step.token
-    for choice in alive if steps else ():
-        shares[choice] += mass / len(alive)
-    return shares if steps else {}
+    if steps:
+        groups[Group(tuple(alive), said)] = mass
+    return groups
 
 
 def _starting(choices: Sequence[str], text: str) -> list[str]:
@@ -141,7 +149,7 @@ def weigh(
 ) -> list[float]:
     """Return the probability of each sequence from those at every branch; they sum to 1.
 
-    As in `spread`, what goes to a rival token is shared evenly by the choices it may lead to.
+    What goes to a rival token is shared evenly by the choices it may lead to.
     """
     out = [_along(sequence, chances) for sequence in sequences]
     for branch in tree:

@@ -26,7 +26,7 @@ from PIL import Image
 
 from gsco.case import Reading
 from gsco.errors import GeneralistError, PromptTooLongError
-from gsco.generalist.choice import Step, spread
+from gsco.generalist.choice import Step, parted
 from gsco.generalist.messages import messages
 from gsco.generalist.pool import AT_ONCE, Endpoint, Pool
 from gsco.generalist.reading import Score, combine, expand, unread
@@ -37,6 +37,8 @@ IMPOSSIBLE = "zq7"
 """What no model says of its own accord."""
 TOPS = 20
 """How many alternatives a server tells of each token."""
+WORTH = 0.002
+"""Probability of choices that are not told apart from which on the server is asked about them."""
 TRIES = 4
 """How often one request is sent before it counts as failed."""
 WHOLE = 600.0
@@ -316,9 +318,36 @@ class ServedGeneralist:
         return combine(prompt, [one for one in told if isinstance(one, Score)], self.name)
 
     async def _score(self, prompt: Prompt, urls: Mapping[int, str]) -> Score:
-        async with self._asked(prompt, request_of(prompt, urls)) as said:
+        raw, shares = await self._shares(prompt, request_of(prompt, urls), prompt.choices)
+        named = dict(zip(prompt.choices, prompt.answers, strict=True))
+        probabilities = {named[choice]: share for choice, share in shares.items()}
+        return Score(named.get(raw.strip()), probabilities, raw)
+
+    # Any: what the client takes has many types.
+    async def _shares(
+        self, prompt: Prompt, request: Mapping[str, Any], choices: Sequence[str]
+    ) -> tuple[str, dict[str, float]]:
+        """Return what a server says, and the probability of each choice; none if it is unclear.
+
+        Of choices that left its answer together it is asked how it would have gone on; they share
+        evenly where that is not worth it, or cannot be asked because one ends there.
+        """
+        async with self._asked(prompt, request) as said:
             self._count(said.usage)
-            return score_of(prompt, said.choices[0])
+            answer = said.choices[0]
+        tokens = (answer.logprobs.content if answer.logprobs else None) or []
+        groups = parted(choices, [step_of(token) for token in tokens])
+        shares = dict.fromkeys(choices, 0.0)
+        for group, mass in groups.items():
+            inside = dict.fromkeys(group.choices, 1 / len(group.choices))
+            rests = {choice[len(group.said) :]: choice for choice in group.choices}
+            if len(rests) > 1 and mass >= WORTH and group.said and all(rests):
+                on = going_on(request, group.said, list(rests))
+                _, told = await self._shares(prompt, on, list(rests))
+                inside = {rests[rest]: share for rest, share in told.items()} or inside
+            for choice, share in inside.items():
+                shares[choice] += mass * share
+        return answer.message.content or "", shares if groups else {}
 
     async def _write_whole(self, prompt: Prompt, longest: int) -> str:
         # No piece tells before the end that the answer is on its way.
@@ -404,22 +433,25 @@ def request_of(prompt: Prompt, urls: Mapping[int, str]) -> dict[str, Any]:
 
 
 # Any: the client's response types differ by version in what may be missing.
-def score_of(prompt: Prompt, said: Any) -> Score:
-    """Return what one answer of a server means."""
-    raw = said.message.content or ""
-    named = dict(zip(prompt.choices, prompt.answers, strict=True))
-    tokens = (said.logprobs.content if said.logprobs else None) or []
-    shares = spread(prompt.choices, [step_of(token) for token in tokens])
-    probabilities = {named[choice]: share for choice, share in shares.items()}
-    return Score(named.get(raw.strip()), probabilities, raw)
-
-
 def step_of(token: Any) -> Step:
     """Return a token with the alternatives that a server told of."""
     tops = {token.token: math.exp(token.logprob)}
     for other in token.top_logprobs:
         tops.setdefault(other.token, math.exp(other.logprob))
     return Step(token.token, tops)
+
+
+# Any: what the client takes has many types.
+def going_on(request: Mapping[str, Any], said: str, rests: Sequence[str]) -> dict[str, Any]:
+    """Return a request for one of `rests`, as if the server had said `said` already."""
+    *asked, last = request["messages"]
+    if last["role"] == "assistant":
+        said = last["content"] + said
+    else:
+        asked.append(last)
+    on = {"add_generation_prompt": False, "continue_final_message": True}
+    messages = [*asked, {"role": "assistant", "content": said}]
+    return {**request, "messages": messages, "extra_body": only(rests) | on}
 
 
 def only(choices: Sequence[str]) -> dict[str, object]:

@@ -1,8 +1,18 @@
+from collections.abc import Mapping
+
 import pytest
 
-from gsco.generalist.choice import Branch, Step, Vocabulary, branches, spread, weigh
+from gsco.generalist.choice import Branch, Group, Step, Vocabulary, branches, parted, weigh
 
 ENDS = {"no": 0.25, "no tumour": 0.75}
+
+
+def evenly(groups: Mapping[Group, float]) -> dict[str, float]:
+    out: dict[str, float] = {}
+    for group, mass in groups.items():
+        for choice in group.choices:
+            out[choice] = out.get(choice, 0.0) + mass / len(group.choices)
+    return out
 
 
 @pytest.mark.parametrize(
@@ -41,7 +51,13 @@ ENDS = {"no": 0.25, "no tumour": 0.75}
 def test_the_tokens_of_an_answer_tell_the_probability_of_each_choice(
     choices: tuple[str, ...], steps: list[Step], shares: dict[str, float]
 ) -> None:
-    assert spread(choices, steps) == pytest.approx(shares)
+    assert evenly(parted(choices, steps)) == pytest.approx(shares)
+
+
+def test_choices_that_leave_the_answer_together_are_one_group() -> None:
+    groups = parted(("ab", "ac", "d"), [Step("d", {"d": 0.6, "a": 0.4})])
+    assert groups == {Group(("d",), "d"): 0.6, Group(("ab", "ac"), "a"): 0.4}
+    assert parted(("ab", "ac"), [Step("a", {"a": 1.0})]) == {Group(("ab", "ac"), "a"): 1.0}
 
 
 def test_branches_are_the_places_where_sequences_part_the_root_first() -> None:
@@ -80,6 +96,7 @@ def test_a_servers_answer_and_the_tree_say_the_same_of_a_rival() -> None:
     tops = {"glioma": 0.4, "g": 0.3, "normal": 0.1, "n": 0.2}
     numbers = {"glioma": 1, "normal": 2, "g": 3, "n": 4}
     chances = {(): {numbers[text]: chance for text, chance in tops.items()}}
-    served = spread(("glioma", "normal"), [Step("glioma", tops), Step("</s>", {"</s>": 1.0})])
+    steps = [Step("glioma", tops), Step("</s>", {"</s>": 1.0})]
+    served = evenly(parted(("glioma", "normal"), steps))
     weighed = weigh(sequences, branches(sequences, vocabulary), chances)
-    assert list(served.values()) == pytest.approx(weighed)
+    assert [served[text] for text in ("glioma", "normal")] == pytest.approx(weighed)

@@ -32,6 +32,26 @@ def test_a_reading_holds_the_probability_that_the_server_gives_each_label(form: 
     assert reading.permutations == 2
 
 
+def test_labels_that_begin_alike_are_told_apart_by_asking_how_the_answer_would_go_on() -> None:
+    chances = {"glioma": 0.5, "meningioma": 0.4, "meningitis": 0.07, "metastasis": 0.03}
+
+    def says(body: dict[str, Any]) -> Mapping[str, float]:
+        last = body["messages"][-1]
+        said = last["content"] if last["role"] == "assistant" else ""
+        assert bool(said) == bool(body.get("continue_final_message"))
+        return {rest: chances[said + rest] for rest in body["structured_outputs"]["choice"]}
+
+    task = replace(TASK, labels=tuple(map(Label, chances)))
+    picture = Image.new("RGB", (8, 8), "red")
+    asked = build_prompt(task, images=[picture], answer_form="label")
+    with serving(says) as server, connect([server.url]) as generalist:
+        before = len(server.requests)
+        (reading,) = generalist.read([asked], permutations=1)
+    assert reading.probabilities == pytest.approx(chances)
+    began = [body["messages"][-1]["content"] for body in server.requests[before + 1 :]]
+    assert began == ["me"]
+
+
 def test_one_token_is_asked_for_a_letter_under_the_constraint() -> None:
     with serving() as server, connect([server.url]) as generalist:
         generalist.read([prompt()], permutations=1)
