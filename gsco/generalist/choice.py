@@ -5,6 +5,7 @@ constraint would give the choice. At each token the mass of what may follow is m
 a long label is not punished for its length, and `no` and `no tumour` part where one ends.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -35,7 +36,7 @@ def parted(choices: Sequence[str], steps: Sequence[Step]) -> dict[Group, float]:
     the server did not go there. A token belongs to the choices that no longer listed token begins:
     `me` to `melanocytic nevus` where `melanoma` is a token. Empty if the tokens tell nothing.
     """
-    groups: dict[Group, float] = {}
+    groups: defaultdict[Group, float] = defaultdict(float)
     mass, said, alive = 1.0, "", list(choices)
     for step in steps:
         if len(alive) < 2:
@@ -46,15 +47,15 @@ def parted(choices: Sequence[str], steps: Sequence[Step]) -> dict[Group, float]:
             return {}
         for token, chance in step.tops.items():
             if token != step.token and reached[token]:
-                groups[Group(tuple(reached[token]), said + token)] = mass * chance / total
+                groups[Group(tuple(reached[token]), said + token)] += mass * chance / total
         mass *= step.tops[step.token] / total
         alive = reached[step.token]
         if not _starting(choices, said + step.token):
             break
         said += step.token
     if steps:
-        groups[Group(tuple(alive), said)] = mass
-    return groups
+        groups[Group(tuple(alive), said)] += mass
+    return dict(groups)
 
 
 def _starting(choices: Sequence[str], text: str) -> list[str]:

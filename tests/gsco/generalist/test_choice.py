@@ -60,6 +60,17 @@ def test_choices_that_leave_the_answer_together_are_one_group() -> None:
     assert parted(("ab", "ac"), [Step("a", {"a": 1.0})]) == {Group(("ab", "ac"), "a"): 1.0}
 
 
+def test_a_beginning_that_two_ways_of_spelling_lead_to_is_one_group() -> None:
+    steps = [
+        Step("m", {"m": 0.8, "me": 0.2}),
+        Step("ea", {"ea": 0.5, "e": 0.5}),
+        Step("l", {"l": 0.75, "t": 0.25}),
+    ]
+    groups = parted(("meal", "meat"), steps)
+    assert groups[Group(("meal", "meat"), "me")] == pytest.approx(0.2 + 0.4)
+    assert sum(groups.values()) == pytest.approx(1)
+
+
 def test_branches_are_the_places_where_sequences_part_the_root_first() -> None:
     sequences = [(5, 1, 9), (5, 2, 3, 9), (5, 2, 4, 9), (7, 9)]
     assert branches(sequences) == [
