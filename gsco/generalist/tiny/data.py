@@ -151,7 +151,9 @@ def load_pictures(root: Path, split: Literal["train", "val"], size: int) -> Pict
     examples = [_examples(task, records, starts, fresh) for task in tasks()]
     if split == "train":
         _check_classes(examples)
-        examples = _doubted(examples, records, starts, np.concatenate(features))
+        people = [r.patient or r.id for part in records.values() for r in part]
+        known = np.concatenate(features)
+        examples = [_doubted(one, known, people) for one in examples]
     return Pictures(torch.from_numpy(np.stack(pixels)), tuple(examples), tuple(content), left_out)
 
 
@@ -184,22 +186,11 @@ def _check_classes(examples: Sequence[Examples]) -> None:
             )
 
 
-def _doubted(
-    examples: Sequence[Examples],
-    records: Mapping[str, Sequence[Record]],
-    starts: Mapping[str, int],
-    features: NDArray[np.float32],
-) -> list[Examples]:
-    people = [
-        r.patient or r.id for name in sorted(starts, key=starts.__getitem__) for r in records[name]
-    ]
-    out = []
-    for one in examples:
-        rows = one.rows.tolist()
-        whose = [people[row] for row in rows]
-        found = doubts_of(features[rows], one.targets.numpy(), whose, len(one.task.texts))
-        out.append(replace(one, doubts=found))
-    return out
+def _doubted(examples: Examples, features: NDArray[np.float32], people: Sequence[str]) -> Examples:
+    rows, texts = examples.rows.tolist(), examples.task.texts
+    whose = [people[row] for row in rows]
+    doubts = doubts_of(features[rows], examples.targets.numpy(), whose, len(texts))
+    return replace(examples, doubts=doubts)
 
 
 def doubts_of(
