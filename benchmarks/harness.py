@@ -49,7 +49,8 @@ from gsco.datasets.known import place_of
 from gsco.evaluation.language import Said, measure_language
 from gsco.generalist.messages import messages
 from gsco.generalist.pool import AT_ONCE
-from gsco.generalist.served import ServedGeneralist, connect, data_url, image_part
+from gsco.generalist.request import data_url, image_part
+from gsco.generalist.served import ServedGeneralist, connect
 from gsco.prompts import Prompt, options_of, question_task
 from gsco.writing import Evidence
 

@@ -31,14 +31,8 @@ from gsco.datasets import Record, read_dataset
 from gsco.generalist.embedded import EmbeddedGeneralist
 from gsco.generalist.pool import FIRST
 from gsco.generalist.reading import expand
-from gsco.generalist.served import (
-    ServedGeneralist,
-    connect,
-    data_url,
-    image_part,
-    request_of,
-    urls_of,
-)
+from gsco.generalist.request import data_url, image_part, request_of, urls_of
+from gsco.generalist.served import ServedGeneralist, connect
 from gsco.generalist.tiny import FOLDER as SHIPPED
 from gsco.prompts import Prompt, build_prompt
 from gsco.serving import Server, Service, free_port

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import openai
 from PIL import Image
 
-from gsco.generalist.served import IMPOSSIBLE, TOPS, data_url, image_part, is_local, only, step_of
+from gsco.generalist.request import TOPS, data_url, image_part, only, step_of
+from gsco.generalist.served import IMPOSSIBLE, is_local
 
 ODD = (IMPOSSIBLE, "xj4", "vw9")
 """What no model says of its own accord: what probability they have comes from the constraint."""

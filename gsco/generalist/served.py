@@ -8,9 +8,6 @@ a word, and a free answer would look like a decision.
 """
 
 import asyncio
-import base64
-import io
-import math
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -22,21 +19,18 @@ from urllib.parse import urlsplit
 import openai
 from openai import AsyncOpenAI
 from openai.types import CompletionUsage
-from PIL import Image
 
 from gsco.case import Reading
 from gsco.errors import GeneralistError, PromptTooLongError
-from gsco.generalist.choice import Step, parted
-from gsco.generalist.messages import messages
+from gsco.generalist.choice import Group, parted
 from gsco.generalist.pool import AT_ONCE, Endpoint, Pool
 from gsco.generalist.reading import Score, combine, expand, unread
+from gsco.generalist.request import free_request_of, going_on, only, request_of, step_of, urls_of
 from gsco.loopback import is_loopback
 from gsco.prompts import Form, Prompt
 
 IMPOSSIBLE = "zq7"
 """What no model says of its own accord."""
-TOPS = 20
-"""How many alternatives a server tells of each token."""
 WORTH = 0.002
 """Probability of choices that are not told apart from which on the server is asked about them."""
 TRIES = 4
@@ -47,8 +41,6 @@ PATIENCE = 20.0
 """Seconds that a request waits for a server while all are down."""
 TOO_LONG = ("context length", "maximum model length")
 """How vLLM says so, for the text alone and with the images' tokens."""
-LARGEST_PNG = 4_000_000
-"""Bytes above which an image travels as JPEG of quality 95."""
 
 T = TypeVar("T")
 
@@ -337,31 +329,41 @@ class ServedGeneralist:
             answer = said.choices[0]
         tokens = (answer.logprobs.content if answer.logprobs else None) or []
         groups = parted(choices, [step_of(token) for token in tokens])
+        insides = await asyncio.gather(
+            *(self._inside(prompt, request, *both) for both in groups.items())
+        )
         shares = dict.fromkeys(choices, 0.0)
-        for group, mass in groups.items():
-            inside = dict.fromkeys(group.choices, 1 / len(group.choices))
-            rests = {choice[len(group.said) :]: choice for choice in group.choices}
-            if len(rests) > 1 and mass >= WORTH and group.said and all(rests):
-                on = going_on(request, group.said, list(rests))
-                _, told = await self._shares(prompt, on, list(rests))
-                inside = {rests[rest]: share for rest, share in told.items()} or inside
+        for mass, inside in zip(groups.values(), insides, strict=True):
             for choice, share in inside.items():
                 shares[choice] += mass * share
         return answer.message.content or "", shares if groups else {}
 
+    # Any: what the client takes has many types.
+    async def _inside(
+        self, prompt: Prompt, request: Mapping[str, Any], group: Group, mass: float
+    ) -> dict[str, float]:
+        """Return how choices that left an answer together share what the group has."""
+        even = dict.fromkeys(group.choices, 1 / len(group.choices))
+        rests = {choice[len(group.said) :]: choice for choice in group.choices}
+        if len(rests) == 1 or mass < WORTH or not group.said or not all(rests):
+            return even
+        on = going_on(request, group.said, list(rests))
+        _, told = await self._shares(prompt, on, list(rests))
+        return {rests[rest]: share for rest, share in told.items()} or even
+
     async def _write_whole(self, prompt: Prompt, longest: int) -> str:
+        urls = await asyncio.to_thread(urls_of, prompt)
         # No piece tells before the end that the answer is on its way.
-        request = {**await _free(prompt, longest), "timeout": max(self._timeout, WHOLE)}
+        late = {"timeout": max(self._timeout, WHOLE)}
+        request = free_request_of(prompt, urls, longest) | late
         async with self._asked(prompt, request) as said:
             self._count(said.usage)
             return said.choices[0].message.content or ""
 
     async def _write(self, prompt: Prompt, longest: int) -> AsyncIterator[str]:
-        request = {
-            **await _free(prompt, longest),
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
+        urls = await asyncio.to_thread(urls_of, prompt)
+        piecewise = {"stream": True, "stream_options": {"include_usage": True}}
+        request = free_request_of(prompt, urls, longest) | piecewise
         try:
             async with self._asked(prompt, request) as stream:
                 async for chunk in stream:
@@ -409,89 +411,9 @@ class ServedGeneralist:
         )
 
 
-# Any: what the client takes has many types.
-async def _free(prompt: Prompt, longest: int) -> dict[str, Any]:
-    """Return what a server is asked for free text."""
-    urls = await asyncio.to_thread(urls_of, prompt)
-    return {"messages": _messages(prompt, urls), "max_tokens": longest, "temperature": 0}
-
-
-# Any: what the client takes has many types.
-def request_of(prompt: Prompt, urls: Mapping[int, str]) -> dict[str, Any]:
-    """Return what a server is asked for a constrained answer with its probabilities."""
-    longest = max(len(choice.encode()) for choice in prompt.choices)
-    return {
-        "messages": _messages(prompt, urls),
-        # No token is shorter than a byte, and one more ends the answer.
-        "max_tokens": 1 if prompt.form == "letter" else longest + 1,
-        "temperature": 0,
-        "logprobs": True,
-        # A letter that is not told of would count as impossible.
-        "top_logprobs": max(TOPS, len(prompt.choices)),
-        "extra_body": only(prompt.choices),
-    }
-
-
-# Any: the client's response types differ by version in what may be missing.
-def step_of(token: Any) -> Step:
-    """Return a token with the alternatives that a server told of."""
-    tops = {token.token: math.exp(token.logprob)}
-    for other in token.top_logprobs:
-        tops.setdefault(other.token, math.exp(other.logprob))
-    return Step(token.token, tops)
-
-
-# Any: what the client takes has many types.
-def going_on(request: Mapping[str, Any], said: str, rests: Sequence[str]) -> dict[str, Any]:
-    """Return a request for one of `rests`, as if the server had said `said` already."""
-    *asked, last = request["messages"]
-    if last["role"] == "assistant":
-        said = last["content"] + said
-    else:
-        asked.append(last)
-    on = {"add_generation_prompt": False, "continue_final_message": True}
-    messages = [*asked, {"role": "assistant", "content": said}]
-    return {**request, "messages": messages, "extra_body": only(rests) | on}
-
-
-def only(choices: Sequence[str]) -> dict[str, object]:
-    """Return what tells a server that nothing else may be said."""
-    return {"structured_outputs": {"choice": list(choices)}}
-
-
-def _messages(prompt: Prompt, urls: Mapping[int, str]) -> object:
-    return messages(prompt, [image_part(urls[id(image)]) for image in prompt.images])
-
-
-def image_part(url: str) -> dict[str, object]:
-    """Return the part of a message that shows the image at a URL."""
-    return {"type": "image_url", "image_url": {"url": url}}
-
-
 def is_local(url: str) -> bool:
     """Whether a server is on this machine; images for it must not pass through a proxy."""
     return is_loopback(urlsplit(url).hostname or "")
-
-
-def urls_of(prompt: Prompt) -> dict[int, str]:
-    """Return the data URL of each image of a prompt, by the image's `id`."""
-    return {id(image): data_url(image) for image in prompt.images}
-
-
-def data_url(image: Image.Image) -> str:
-    """Return an image as part of a message: PNG, or JPEG of quality 95 where that is too large.
-
-    Grey images travel as one channel: half the work on both sides, and no pixel changes.
-    """
-    red, *others = image.convert("RGB").split()
-    if all(other.tobytes() == red.tobytes() for other in others):
-        image = red
-    buffer, kind = io.BytesIO(), "png"
-    image.save(buffer, format="PNG", compress_level=1)
-    if buffer.tell() > LARGEST_PNG:
-        buffer, kind = io.BytesIO(), "jpeg"
-        image.save(buffer, format="JPEG", quality=95)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _refusal(endpoint: Endpoint, error: openai.APIError) -> GeneralistError | None:

@@ -11,7 +11,8 @@ from PIL import Image
 
 from gsco.agent import open_generalist
 from gsco.errors import GeneralistError
-from gsco.generalist.served import ServedGeneralist, connect, data_url
+from gsco.generalist.request import data_url
+from gsco.generalist.served import ServedGeneralist, connect
 from gsco.prompts import Prompt, build_prompt
 from gsco.settings import Settings
 from gsco.task import Label
