@@ -4,13 +4,8 @@
     # gsco serve w/generalist/model
 
 The language part gets adapters (Hu et al., ICLR 2022), the vision tower and its projector stay.
-Samples are the prompts that the model will meet: plain, with opinions, with neighbours, with both,
-in either style, the options in random order, the evidence of varied and stated reliability and
-often wrong, so that it learns to weigh it against the image. One in eight asks in words, and its
-answer is made from modality and label: a description, or whether a label holds (bootstrapping that
-the diagnosis guides). Questions and reports that people answered and wrote are handed in as pairs.
-Killed at any moment and called again, it goes on. Several GPUs work where `accelerate launch`
-starts it.
+What it is tuned on, `lora_samples` draws. Killed at any moment and called again, it goes on.
+Several GPUs work where `accelerate launch` starts it.
 """
 
 import hashlib
@@ -22,7 +17,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from gsco.datasets import Dataset, Pair, PairSet, Record
@@ -30,22 +24,16 @@ from gsco.datasets.leaks import entries_of, without_leaks
 from gsco.errors import DataError, GeneralistError
 from gsco.generalist.card import CARD, card_of
 from gsco.generalist.embedded import encoded, load_model
+from gsco.generalist.lora_samples import Sample, draw_sample
 from gsco.generalist.seen import seen_in, write_seen
-from gsco.generalist.tiny.evidence import draw_evidence
 from gsco.progress import Progress
-from gsco.prompts import Form, Prompt, Style, build_prompt, options_of, question_task, report_task
-from gsco.prompts.prompt import YES_NO
+from gsco.prompts import Form
 from gsco.task import Task
-from retrieval import fingerprint
+from retrieval import Entry, fingerprint
 from specialists.images import decode
 
 LANGUAGE = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 """The linear layers that get adapters, as transformers names them in all its image-text models."""
-IN_WORDS = 1 / 8
-"""The share of a task's samples that ask in words."""
-PAIRED = 1 / 4
-"""The share of the samples that are pairs, where there are pairs and data sets."""
-_STYLES: tuple[Style, ...] = ("paper", "calibrated")
 
 
 @dataclass(frozen=True)
@@ -62,14 +50,6 @@ class Plan:
     every: int = 100
     """Steps between checkpoints."""
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A prompt with the answer that is right."""
-
-    prompt: Prompt
-    answer: str
 
 
 def tune(
@@ -107,20 +87,7 @@ def tune(
         raise GeneralistError(
             'Tuning needs PEFT and accelerate. Run `pip install "gsco[train]"`.'
         ) from error
-    asked = [pair for found in pairs for pair in found.pairs]
-    if not datasets and not asked:
-        raise DataError("There are no data sets and no pairs. Give one or the other.")
-    for found in datasets:
-        if found.task.kind != "single":
-            _refuse(found.task, found.split("train"))
-    entries = [entries_of(found, progress) for found in datasets]
-    tasks = [
-        (found.task, without_leaks(found, prints))
-        for found, prints in zip(datasets, entries, strict=True)
-    ]
-    for task, records in tasks:
-        if not records:
-            _refuse(task, records)
+    material = _material(datasets, pairs, progress)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
     accelerator = Accelerator()
@@ -132,9 +99,76 @@ def tune(
     if accelerator.device.type == "cuda":
         adapted.gradient_checkpointing_enable()
         adapted.enable_input_require_grads()
+    key = _key(source, datasets, pairs, plan)
+    _learn(adapted, processor, material, plan, accelerator, out, key, progress)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        card = _card(source, [*datasets, *pairs], material.left_out, plan, name)
+        _write(adapted, processor, out, source, card)
+        write_seen(out / "model", material.seen() | seen_in(Path(source)))
+    return out / "model"
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What is learnt from."""
+
+    tasks: Sequence[tuple[Task, Sequence[Record]]]
+    entries: Sequence[Mapping[str, Entry]]
+    """Record's id to its entry, parallel to the tasks."""
+    left_out: Mapping[str, int]
+    """Data set to its training cases that look like validation or test cases."""
+    pairs: Sequence[Pair]
+
+    def seen(self) -> set[str]:
+        """Return the content hashes of all images."""
+        learnt = {
+            prints[record.id].content_hash
+            for (_, records), prints in zip(self.tasks, self.entries, strict=True)
+            for record in records
+        }
+        # Many questions may be asked of one image.
+        images = {pair.image for pair in self.pairs}
+        return learnt | {fingerprint(decode(image)).content_hash for image in images}
+
+
+def _material(
+    datasets: Sequence[Dataset], pairs: Sequence[PairSet], progress: Progress
+) -> _Material:
+    """Return the training parts, without what looks like validation or test cases."""
+    asked = [pair for found in pairs for pair in found.pairs]
+    if not datasets and not asked:
+        raise DataError("There are no data sets and no pairs. Give one or the other.")
+    for found in datasets:
+        if found.task.kind != "single":
+            _refuse(found.task, found.split("train"))
+    entries = [entries_of(found, progress) for found in datasets]
+    tasks = [
+        (found.task, without_leaks(found, prints))
+        for found, prints in zip(datasets, entries, strict=True)
+    ]
+    left_out = {}
+    for found, (task, records) in zip(datasets, tasks, strict=True):
+        if not records:
+            _refuse(task, records)
+        left_out[found.name] = len(found.split("train")) - len(records)
+    return _Material(tasks, entries, left_out, asked)
+
+
+# Any, here and below: accelerate, transformers' and PEFT's models have no types.
+def _learn(
+    adapted: Any,
+    processor: Any,
+    material: _Material,
+    plan: Plan,
+    accelerator: Any,
+    out: Path,
+    key: str,
+    progress: Progress,
+) -> None:
+    """Take the steps that are left, with a checkpoint now and then."""
     learning = [p for p in adapted.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=plan.rate, weight_decay=0.0)
-    key = _key(source, datasets, pairs, plan)
     done = _restore(out, key, adapted, optimizer)
     network, optimizer = accelerator.prepare(adapted, optimizer)
     network.train()
@@ -142,7 +176,10 @@ def tune(
         # Each step and device has a seed of its own, so that a run can go on anywhere.
         draw = random.Random(f"{plan.seed} {step} {accelerator.process_index}")
         torch.manual_seed(draw.getrandbits(32))
-        samples = [draw_sample(tasks, draw, plan.answer_form, asked) for _ in range(plan.batch)]
+        samples = [
+            draw_sample(material.tasks, draw, plan.answer_form, material.pairs)
+            for _ in range(plan.batch)
+        ]
         for group in optimizer.param_groups:
             group["lr"] = plan.rate * _schedule(step, plan.steps)
         loss = answer_loss(network, processor, samples)
@@ -155,24 +192,6 @@ def tune(
         progress("tune the generalist", step + 1, plan.steps)
         if (step + 1) % plan.every == 0 and accelerator.is_main_process:
             _store(out, key, step + 1, adapted, optimizer)
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        left_out = {
-            found.name: len(found.split("train")) - len(records)
-            for found, (_, records) in zip(datasets, tasks, strict=True)
-        }
-        card = _card(source, [*datasets, *pairs], left_out, plan, name)
-        _write(adapted, processor, out, source, card)
-        seen = {
-            prints[record.id].content_hash
-            for (_, records), prints in zip(tasks, entries, strict=True)
-            for record in records
-        }
-        # Many questions may be asked of one image.
-        images = {pair.image for pair in asked}
-        seen |= {fingerprint(decode(image)).content_hash for image in images}
-        write_seen(out / "model", seen | seen_in(Path(source)))
-    return out / "model"
 
 
 def _refuse(task: Task, records: Sequence[Record]) -> NoReturn:
@@ -201,7 +220,6 @@ def _card(
     }
 
 
-# Any, here and below: transformers' and PEFT's models have no types.
 def _adapted(model: Any, plan: Plan, source: Path | str) -> Any:
     from peft import LoraConfig, get_peft_model
 
@@ -215,85 +233,6 @@ def _adapted(model: Any, plan: Plan, source: Path | str) -> Any:
             f"{str(source)!r} has no layers named like {LANGUAGE!r}: its language part is built "
             "otherwise. Tune it with a tool of its own and serve the result."
         ) from error
-
-
-def draw_sample(
-    tasks: Sequence[tuple[Task, Sequence[Record]]],
-    draw: random.Random,
-    form: Form,
-    pairs: Sequence[Pair] = (),
-) -> Sample:
-    """Return a random sample: each task, then each of its labels, with the same chance."""
-    if pairs and (not tasks or draw.random() < PAIRED):
-        return _paired(draw.choice(pairs), draw, form)
-    task, records = draw.choice(tasks)
-    labels = sorted({record.labels[0] for record in records})
-    label = draw.choice(labels)
-    record = draw.choice([r for r in records if r.labels[0] == label])
-    if draw.random() < IN_WORDS:
-        if draw.random() < 0.5:
-            return _description(task, record, label)
-        return _bootstrapped(task, record, label, draw, form)
-    moed, rad = draw.choice(((False, False), (True, False), (False, True), (True, True)))
-    # One time in ten all of it speaks for another label, so that only the image can tell.
-    spoken = draw.choice(task.texts) if draw.random() < 0.1 else label
-    evidence = draw_evidence(task, task.texts.index(spoken), draw, moed=moed, rad=rad)
-    prompt = build_prompt(
-        task,
-        images=[record.open()],
-        opinions=evidence.opinions,
-        neighbours=evidence.neighbours,
-        together=evidence.together,
-        style=draw.choice(_STYLES),
-        answer_form=form,
-        order=draw.sample(range(len(task.texts)), len(task.texts)),
-    )
-    named = dict(zip(prompt.answers, prompt.choices, strict=True))
-    return Sample(prompt, named[label])
-
-
-def _paired(pair: Pair, draw: random.Random, form: Form) -> Sample:
-    """Return what people asked and answered, the way that `GSCo.ask` and `GSCo.report` ask."""
-    from specialists.images import decode
-
-    image = decode(pair.image)
-    if pair.question is None:
-        return Sample(build_prompt(report_task(), images=[image]), pair.answer)
-    said = pair.answer.casefold().rstrip(".")
-    options = options_of(pair.question) if said in YES_NO else ()
-    task = question_task(options)
-    return _asked(task, image, pair.question, said if options else pair.answer, draw, form)
-
-
-def _bootstrapped(
-    task: Task, record: Record, label: str, draw: random.Random, form: Form
-) -> Sample:
-    """Return a question about one label, answered from the label that is known."""
-    about = label if draw.random() < 0.5 else draw.choice([t for t in task.texts if t != label])
-    question = f"Is this {task.modality} labelled {about}?"
-    closed = question_task(YES_NO, task.modality)
-    answer = "yes" if about == label else "no"
-    return _asked(closed, record.open(), question, answer, draw, form)
-
-
-def _asked(
-    task: Task, image: Image.Image, question: str, answer: str, draw: random.Random, form: Form
-) -> Sample:
-    """Return a question, its options in random order, with the answer as it may be said."""
-    order = draw.sample(range(len(task.texts)), len(task.texts))
-    prompt = build_prompt(task, images=[image], question=question, answer_form=form, order=order)
-    named = dict(zip(prompt.answers, prompt.choices, strict=True))
-    return Sample(prompt, named.get(answer, answer))
-
-
-def _description(task: Task, record: Record, label: str) -> Sample:
-    """Return a sample of free text, made from what is known of the image."""
-    prompt = build_prompt(
-        question_task(modality=task.modality),
-        images=[record.open()],
-        question=f"Describe this {task.modality} in one sentence.",
-    )
-    return Sample(prompt, f"This {task.modality} is labelled: {label}.")
 
 
 def answer_loss(model: Any, processor: Any, samples: Sequence[Sample]) -> Tensor:

@@ -20,7 +20,8 @@ from gsco.datasets import Dataset, PairSet, Record, read_dataset, read_pairs
 from gsco.datasets.leaks import entries_of, without_leaks
 from gsco.errors import DataError, GeneralistError
 from gsco.generalist.embedded import EmbeddedGeneralist, load_model
-from gsco.generalist.lora import Plan, answer_loss, draw_sample, tune
+from gsco.generalist.lora import Plan, answer_loss, tune
+from gsco.generalist.lora_samples import draw_sample
 from gsco.generalist.seen import DIGITS, seen_in
 from gsco.generalist.tiny import FOLDER
 from gsco.generalist.tiny.tokens import IMAGE, PAD
