@@ -242,7 +242,12 @@ def _former(folder: Path, ledgers: Sequence[Ledger]) -> dict[str, str]:
     """Return the ledgers of an earlier run of other systems of the very same make."""
     path = folder / "set.json"
     names = json.loads(path.read_text(encoding="utf-8"))["ledgers"] if path.is_file() else {}
-    former = {system: (name, Ledger.at(folder / name)) for system, name in names.items()}
+    # A ledger that was deleted, as one that is damaged must be, is made anew.
+    former = {
+        system: (name, Ledger.at(folder / name))
+        for system, name in names.items()
+        if (folder / name).is_file()
+    }
     return {
         system: name
         for system, (name, old) in former.items()

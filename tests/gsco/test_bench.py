@@ -143,12 +143,21 @@ def test_verify_reads_each_ledger_once(whole: Path, monkeypatch: pytest.MonkeyPa
     assert sorted(read) == ["gsco", "specialist"]
 
 
-def test_a_damaged_line_is_named(whole: Path) -> None:
+def test_a_damaged_line_is_named_and_its_ledger_made_anew_once_it_is_deleted(
+    agent: GSCo, items: list[Item], whole: Path
+) -> None:
+    before = (whole / RESULTS).read_bytes()
     (ledger,) = whole.glob("spots/gsco.*.jsonl")
     lines = ledger.read_text().splitlines()
     ledger.write_text("\n".join([*lines[:3], "{damaged", *lines[3:]]) + "\n")
     with pytest.raises(DataError, match=r"Line 4 of ledger 'gsco\..*Delete the file"):
         verify(whole)
+    ledger.unlink()
+    rows = run(agent, items, ("specialist",), whole) or []
+    assert [row["system"] for row in rows] == ["specialist"]
+    run(agent, items, SYSTEMS, whole)
+    assert (whole / RESULTS).read_bytes() == before
+    assert verify(whole) == []
 
 
 def test_a_ledger_under_the_name_of_another_is_refused(whole: Path) -> None:
