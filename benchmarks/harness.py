@@ -22,9 +22,7 @@ import argparse
 import base64
 import io
 import json
-import math
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -40,9 +38,9 @@ from threading import Thread
 from typing import Any
 
 from PIL import Image
-from scipy import stats
 
 from benchmarks.accuracy import write
+from benchmarks.rounds import ratio_of
 from benchmarks.serving import server, version_of
 from gsco.datasets import Question, read_questions
 from gsco.datasets.known import place_of
@@ -340,18 +338,6 @@ def equal_requests(harness: Harness, model: str, questions: Sequence[Question]) 
         if one in left:
             left.remove(one)
     return {"sent": len(theirs), "compared": len(ours), "equal": len(theirs) - len(left)}
-
-
-def ratio_of(above: Sequence[float], below: Sequence[float]) -> dict[str, Any]:
-    """Return the geometric mean of a ratio over rounds, and its interval of 95 % (t, of logs)."""
-    logs = [math.log(a / b) for a, b in zip(above, below, strict=True)]
-    middle = statistics.fmean(logs)
-    found: dict[str, Any] = {"ratio": math.exp(middle), "rounds": [math.exp(one) for one in logs]}
-    if len(logs) > 1:
-        reach = float(stats.t.ppf(0.975, len(logs) - 1)) * statistics.stdev(logs)
-        half = reach / math.sqrt(len(logs))
-        found["interval"] = (math.exp(middle - half), math.exp(middle + half))
-    return found
 
 
 def summary(

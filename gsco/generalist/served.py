@@ -317,12 +317,16 @@ class ServedGeneralist:
 
     # Any: what the client takes has many types.
     async def _shares(
-        self, prompt: Prompt, request: Mapping[str, Any], choices: Sequence[str]
+        self,
+        prompt: Prompt,
+        request: Mapping[str, Any],
+        choices: Sequence[str],
+        worth: float = WORTH,
     ) -> tuple[str, dict[str, float]]:
         """Return what a server says, and the probability of each choice; none if it is unclear.
 
         Of choices that left its answer together it is asked how it would have gone on; they share
-        evenly where that is not worth it, or cannot be asked because one ends there.
+        evenly where they have less than `worth`, or cannot be asked because one ends there.
         """
         async with self._asked(prompt, request) as said:
             self._count(said.usage)
@@ -330,7 +334,7 @@ class ServedGeneralist:
         tokens = (answer.logprobs.content if answer.logprobs else None) or []
         groups = parted(choices, [step_of(token) for token in tokens])
         insides = await asyncio.gather(
-            *(self._inside(prompt, request, *both) for both in groups.items())
+            *(self._inside(prompt, request, *both, worth) for both in groups.items())
         )
         shares = dict.fromkeys(choices, 0.0)
         for mass, inside in zip(groups.values(), insides, strict=True):
@@ -340,15 +344,15 @@ class ServedGeneralist:
 
     # Any: what the client takes has many types.
     async def _inside(
-        self, prompt: Prompt, request: Mapping[str, Any], group: Group, mass: float
+        self, prompt: Prompt, request: Mapping[str, Any], group: Group, mass: float, worth: float
     ) -> dict[str, float]:
         """Return how choices that left an answer together share what the group has."""
         even = dict.fromkeys(group.choices, 1 / len(group.choices))
         rests = {choice[len(group.said) :]: choice for choice in group.choices}
-        if len(rests) == 1 or mass < WORTH or not group.said or not all(rests):
+        if len(rests) == 1 or mass < worth or not group.said or not all(rests):
             return even
         on = going_on(request, group.said, list(rests))
-        _, told = await self._shares(prompt, on, list(rests))
+        _, told = await self._shares(prompt, on, list(rests), worth / mass)
         return {rests[rest]: share for rest, share in told.items()} or even
 
     async def _write_whole(self, prompt: Prompt, longest: int) -> str:
@@ -390,12 +394,16 @@ class ServedGeneralist:
         Raises:
             GeneralistError: all servers are down, one refuses, or this request fails everywhere.
         """
+        # What the client takes as its own it goes through word by word, images included, which
+        # costs as much as sending it; what is extra it sends as it is.
+        extra = {"messages": request["messages"], **request.get("extra_body", {})}
+        sent = {**request, "model": self.name, "messages": [], "extra_body": extra}
         for _ in range(TRIES):
             until = time.monotonic() + self._patience
             async with self._pool.server(prompt.system + prompt.head, until) as endpoint:
                 start = time.monotonic()
                 try:
-                    said = await endpoint.client.chat.completions.create(model=self.name, **request)
+                    said = await endpoint.client.chat.completions.create(**sent)
                 except openai.APIError as error:
                     if refusal := _refusal(endpoint, error):
                         raise refusal from error

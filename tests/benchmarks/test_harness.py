@@ -22,11 +22,11 @@ from benchmarks.harness import (
     equal_requests,
     parse_samples,
     prompt_of,
-    ratio_of,
     seen,
     summary,
     write_task,
 )
+from benchmarks.rounds import ratio_of
 from gsco.datasets import Question, read_questions
 
 PLAYED = """#!{python}
