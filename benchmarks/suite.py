@@ -13,7 +13,7 @@ With `--served` a real vLLM server asks gsco-tiny in its stead, of the first see
 
 import argparse
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +115,10 @@ def averaged(runs: Sequence[Sequence[Stored]]) -> list[dict[str, Any]]:
     rows = []
     for stored, (n, each) in zip(runs[0], found, strict=True):
         name = stored.about["name"]
-        rows += [_row(name, system, n, each[system], each[BASELINE]) for system in SYSTEMS]
+        rows += [_row(name, system, n, each) for system in SYSTEMS]
     every = {system: np.mean([each[system] for _, each in found], axis=0) for system in SYSTEMS}
     n = sum(n for n, _ in found)
-    return rows + [_row("mean", system, n, every[system], every[BASELINE]) for system in SYSTEMS]
+    return rows + [_row("mean", system, n, every) for system in SYSTEMS]
 
 
 def _over_seeds(sets: Sequence[Stored]) -> tuple[int, dict[str, NDArray[np.float64]]]:
@@ -148,19 +148,28 @@ def _over_seeds(sets: Sequence[Stored]) -> tuple[int, dict[str, NDArray[np.float
 
 
 def _row(
-    name: str, system: str, n: int, each: NDArray[np.float64], base: NDArray[np.float64]
+    name: str, system: str, n: int, every: Mapping[str, NDArray[np.float64]]
 ) -> dict[str, Any]:
-    mean, gain = each.mean(axis=0), (each - base).mean(axis=0)
-    return {
+    """Return a system's figures beside the best specialist's and beside those of `stack`."""
+    each = every[system]
+    mean = each.mean(axis=0)
+    row = {
         "set": name,
         "system": system,
         "n": n,
         "each": [float(value) for value in each[:, 0]],
         "balanced_accuracy": float(mean[0]),
-        "interval": [float(value) for value in np.percentile(mean[1:], (2.5, 97.5))],
-        "gain": float(gain[0]),
-        "gain_interval": [float(value) for value in np.percentile(gain[1:], (2.5, 97.5))],
+        "interval": _interval(mean),
     }
+    for gain, other in (("gain", BASELINE), ("over_stack", "stack")):
+        more = (each - every[other]).mean(axis=0)
+        row |= {gain: float(more[0]), f"{gain}_interval": _interval(more)}
+    return row
+
+
+def _interval(values: NDArray[np.float64]) -> list[float]:
+    """Return the 95 % interval of draws; the first value is that of all cases."""
+    return [float(value) for value in np.percentile(values[1:], (2.5, 97.5))]
 
 
 def main() -> None:

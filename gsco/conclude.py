@@ -10,9 +10,9 @@ import numpy as np
 import gsco
 from gsco import workflow
 from gsco.case import Case, Diagnosis, Failure, Reading, System
-from gsco.explain import REDUCED, explanation
+from gsco.explain import REDUCED, UNHEARD, WEIGHT, explanation
 from gsco.fusing import RECALLED, recalls
-from gsco.fusion import prediction_set
+from gsco.fusion import GENERALIST, prediction_set
 from gsco.task import Task
 from gsco.workflow import State, Tools
 from specialists import Specialist
@@ -59,6 +59,7 @@ def diagnosis_of(case: Case, number: int, state: State, tools: Tools) -> Diagnos
             "generalist": tools.generalist.identity if tools.generalist else "not asked",
             **tools.provenance,
             **_reduced(tools, number),
+            **_weighed(system, tools),
         },
     )
     reasons = _reasons(made, tools)
@@ -75,6 +76,13 @@ def _reduced(tools: Tools, number: int) -> dict[str, str]:
     if size is None or not is_larger(tools.pictures[number][0], size):
         return {}
     return {REDUCED: f"{size[0]} x {size[1]}"}
+
+
+def _weighed(system: System, tools: Tools) -> dict[str, str]:
+    """Return what the generalist's own reading weighs beside the other voices, where it is one."""
+    if system != "gsco-fused" or not tools.is_calibrated:
+        return {}
+    return {WEIGHT: f"{tools.fusion.fused.get(GENERALIST, 0.0):.2f}"}
 
 
 def _failures(state: State, number: int, reading: Reading | None) -> tuple[Failure, ...]:
@@ -136,7 +144,8 @@ def _reasons(made: Diagnosis, tools: Tools) -> tuple[str, ...]:
         reasons.append(f"At {made.coverage:.0%} coverage the answer is not single: {kept}.")
     if made.system in workflow.READING_SYSTEMS:
         read = _read_answer(made.reading, tools)
-        if made.answer is not None and read not in (None, made.answer):
+        heard = made.provenance.get(WEIGHT) != UNHEARD
+        if heard and made.answer is not None and read not in (None, made.answer):
             reasons.append(f"The generalist reads {_said(read)}, the whole {_said(made.answer)}.")
         if tools.generalist and not tools.is_calibrated:
             reasons.append(

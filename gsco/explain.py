@@ -11,6 +11,8 @@ from gsco.case import Diagnosis
 
 REDUCED = "image reduced to"
 """Under which a diagnosis' provenance holds the size in pixels, if the image was made smaller."""
+WEIGHT, UNHEARD = "generalist's weight", "0.00"
+"""Under which it holds how the generalist's own reading is weighed, and what it is if it is not."""
 MARK = "Composed from the evidence, not written by a model."
 Answer = str | tuple[str, ...] | None
 
@@ -70,6 +72,13 @@ def _neighbours(made: Diagnosis) -> str:
 
 
 def _generalist(made: Diagnosis) -> str:
+    said = _read(made)
+    if not said or made.provenance.get(WEIGHT) != UNHEARD:
+        return said
+    return f"{said} That weighs nothing: validation does not show that it helps."
+
+
+def _read(made: Diagnosis) -> str:
     if made.reading is None:
         return ""
     shown, read = made.reading.probabilities, made.reading.answer

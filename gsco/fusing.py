@@ -352,11 +352,16 @@ def _with_readings(
         said = fusion.tempered(reading[known], temperatures[system], made.kind)
         answers[system] = said, truth
         if system == "generalist":
-            heard = {name: voice[known] for name, voice in voices.items()} | {GENERALIST: said}
             best, prior = made.best, made.prior
-            fused = fusion.fit_weights(heard, truth, made.kind, best=best, prior=prior)
-            crossed = fusion.cross_fitted(heard, truth, made.kind, best=best, prior=prior)
-            answers["gsco-fused"] = crossed, truth
+            heard = {name: voice[known] for name, voice in voices.items()} | {GENERALIST: said}
+            with_it = fusion.cross_fitted(heard, truth, made.kind, best=best, prior=prior)
+            without = fusion.cross_fitted(voices, targets, made.kind, best=best, prior=prior)
+            if fusion.gains(with_it, without[known], truth):
+                fused = fusion.fit_weights(heard, truth, made.kind, best=best, prior=prior)
+                answers["gsco-fused"] = with_it, truth
+            else:
+                fused = {**made.stack, GENERALIST: 0.0}
+                answers["gsco-fused"] = without, targets
     thresholds = dict(made.thresholds)
     for system, (shown, truth) in answers.items() if made.kind == "single" else ():
         # The generalist is read on some cases only: too few for sets, perhaps.

@@ -45,7 +45,10 @@ class Fusion:
     reliability: float
     """Balanced accuracy of their pool on validation, cross-fitted."""
     fused: Mapping[str, float]
-    """Voice to weight, the generalist's own reading included; empty if none was read."""
+    """Voice to weight, the generalist's own reading included; empty if none was read.
+
+    Its weight is 0, and the others' are those of `stack`, where hearing it showed no gain.
+    """
     temperatures: Mapping[str, float]
     """System to temperature, for the readings that are answers of their own."""
     thresholds: Mapping[str, float]
@@ -232,12 +235,32 @@ def fit_weights(
 
 def log_loss(probabilities: Floats, targets: NDArray[np.int64]) -> float:
     """Return the mean negative log probability of the truth."""
+    return float(_losses(probabilities, targets).mean())
+
+
+def _losses(probabilities: Floats, targets: NDArray[np.int64]) -> Floats:
+    """Return the (N,) negative log probabilities of the truth; of several labels their mean."""
     if targets.ndim == 2:
         clipped = probabilities.clip(1e-9, 1 - 1e-9)
         loss = targets * np.log(clipped) + (1 - targets) * np.log1p(-clipped)
-        return float(-loss.mean())
+        return np.asarray(-loss.mean(axis=1))
     true = probabilities[np.arange(len(targets)), targets]
-    return float(-np.log(true.clip(1e-9)).mean())
+    return np.asarray(-np.log(true.clip(1e-9)))
+
+
+def gains(more: Floats, less: Floats, targets: NDArray[np.int64]) -> bool:
+    """Return whether `more` has the smaller log loss by above one standard error of the difference.
+
+    The rule of one standard error (Breiman et al., Classification and Regression Trees, 1984):
+    of two answers that validation cannot tell apart, take that which hangs on fewer voices.
+
+    Args:
+        more: (N, C) probabilities with one voice more, cross-fitted.
+        less: (N, C) those without it.
+        targets: (N,) class numbers, or (N, C) zeros and ones.
+    """
+    gain = _losses(less, targets) - _losses(more, targets)
+    return bool(gain.mean() > gain.std(ddof=1) / math.sqrt(len(gain)))
 
 
 def cross_fitted(

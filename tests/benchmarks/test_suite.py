@@ -54,6 +54,10 @@ def test_a_mean_is_that_of_the_seeds_and_lies_within_its_interval() -> None:
     best = next(row for row in rows if (row["set"], row["system"]) == ("mean", "specialist"))
     assert best["gain"] == 0 and best["gain_interval"] == [0, 0]
     assert best["n"] == 120
+    pooled = next(row for row in rows if (row["set"], row["system"]) == ("mean", "stack"))
+    assert pooled["over_stack"] == 0 and pooled["over_stack_interval"] == [0, 0]
+    assert best["over_stack"] == pytest.approx(-pooled["gain"])
+    assert best["over_stack_interval"] == pytest.approx([-x for x in pooled["gain_interval"][::-1]])
 
 
 def test_seeds_that_were_asked_other_cases_are_not_averaged() -> None:

@@ -22,6 +22,7 @@ from gsco.datasets import Dataset, read_dataset
 from gsco.errors import DataError, FusionError, UsageError, WorkspaceError
 from gsco.fusing import READING_SYSTEMS
 from gsco.generalist.scripted import ScriptedGeneralist
+from gsco.prompts import Prompt
 from gsco.settings import Settings
 from gsco.task import Task
 from gsco.workspace import TaskFolder, open_task
@@ -211,6 +212,35 @@ def test_more_images_are_read_alone_than_with_evidence(
     assert read == {"generalist": 14, "moed": 11, "rad": 11, "gsco": 11}
     assert steps[-1] == (47, 47)
     assert steps == sorted(steps)
+
+
+def test_a_generalist_is_weighed_only_where_validation_shows_that_it_helps(
+    own_workspace: Path, dataset: Dataset, plan: Plan, generalist: ScriptedGeneralist
+) -> None:
+    def guess(prompt: Prompt) -> dict[str, float]:
+        share = float(np.asarray(prompt.images[-1]).std() % 1)
+        return {"red spot": share, "blue spot": 1 - share}
+
+    folder = TaskFolder(own_workspace, "spots")
+    for reader, helps in ((ScriptedGeneralist(guess), False), (generalist, True)):
+        (folder.path / "done.json").unlink()
+        construct(dataset, own_workspace, "spots", plan, generalist=reader)
+        made = folder.read_fusion()
+        assert (made.fused["generalist"] > 0) == helps
+        if not helps:
+            assert made.fused == {**made.stack, "generalist": 0.0}
+            assert made.thresholds["gsco-fused"] == made.thresholds["stack"]
+        agent = GSCo.open(own_workspace, generalist=reader, settings=Settings())
+        cases = [Case(images=(record.open(),), task="spots") for record in dataset.split("test")]
+        fused, stack = (agent.diagnose_many(cases, s) for s in ("gsco-fused", "stack"))
+        pairs = zip(fused, stack, strict=True)
+        alike = [a.probabilities == pytest.approx(b.probabilities) for a, b in pairs]
+        assert all(alike) != helps
+        # Who is not heard is shown, and is no reason to look again.
+        assert all(d.reading is not None for d in fused)
+        assert all(("weighs nothing" in d.explanation) != helps for d in fused)
+        asides = [any("The generalist reads" in why for why in d.review_reasons) for d in fused]
+        assert not any(asides) or helps
 
 
 def test_the_name_of_the_card_given_does_not_matter_to_a_second_run(

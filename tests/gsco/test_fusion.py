@@ -215,6 +215,23 @@ def test_cross_fitting_never_lets_a_row_weigh_its_own_voices() -> None:
     assert before.sum(axis=1) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_a_voice_more_is_a_gain_only_beyond_one_standard_error(kind: str) -> None:
+    knows, numbers = simulated(100, 2.0, 8)
+    targets = numbers if kind == "single" else np.eye(3, dtype=np.int64)[numbers]
+    guesses, _ = simulated(100, 0.0, 9)
+    assert fusion.gains(knows, guesses, targets)
+    assert not fusion.gains(guesses, knows, targets)
+    assert not fusion.gains(knows, knows, targets)
+    # Better by a hair on half of the cases and worse on the others: no difference to be seen.
+    shaken = knows.copy()
+    rows = np.arange(100)
+    shaken[rows, numbers] *= np.where(rows % 2, 1.101, 0.909)
+    assert fusion.log_loss(shaken, targets) != fusion.log_loss(knows, targets)
+    assert not fusion.gains(shaken, knows, targets)
+    assert not fusion.gains(knows, shaken, targets)
+
+
 def test_tempering_keeps_the_order_and_changes_the_certainty() -> None:
     shown = np.array([[0.7, 0.2, 0.1]])
     soft, sharp = fusion.tempered(shown, 2.0), fusion.tempered(shown, 0.5)
