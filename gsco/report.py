@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsco.case import NOTICE
+from gsco.fusion import GENERALIST, Fusion
 from gsco.workspace import TaskFolder, write_bytes, write_text
 from specialists.classifier import load_card
 
@@ -72,6 +73,7 @@ def _page(folder: TaskFolder, picture: str) -> str:
             f"{fusion.stack.get('neighbours', 0):.2f}. Prediction sets aim at a coverage of "
             f"{fusion.coverage:.0%}. Images whose mean similarity to their neighbours is below "
             f"{fusion.familiar:.3f} count as outside what the specialists know.",
+            *_generalist(fusion),
             "",
             "![Reliability](reliability.png)",
             "",
@@ -79,6 +81,17 @@ def _page(folder: TaskFolder, picture: str) -> str:
             "",
         ]
     )
+
+
+def _generalist(fusion: Fusion) -> list[str]:
+    """Say how `gsco-fused` weighs the generalist's own reading, if one was asked."""
+    weight = fusion.fused.get(GENERALIST)
+    if weight is None or fusion.generalist is None:
+        return []
+    name = fusion.generalist.partition("@")[0]
+    if weight:
+        return [f"`gsco-fused` weighs what {name} reads by itself: {weight:.2f}."]
+    return [f"`gsco-fused` does not hear {name}: validation does not show that it helps."]
 
 
 def _figure() -> "Figure":

@@ -227,6 +227,9 @@ def test_a_generalist_is_weighed_only_where_validation_shows_that_it_helps(
         construct(dataset, own_workspace, "spots", plan, generalist=reader)
         made = folder.read_fusion()
         assert (made.fused["generalist"] > 0) == helps
+        page = (folder.report / "report.md").read_text()
+        assert (f"does not hear {reader.name}" in page) != helps
+        assert (f"weighs what {reader.name} reads" in page) == helps
         if not helps:
             assert made.fused == {**made.stack, "generalist": 0.0}
             assert made.thresholds["gsco-fused"] == made.thresholds["stack"]
