@@ -25,7 +25,7 @@ from playwright.sync_api import Page, sync_playwright
 from benchmarks.accuracy import write
 
 DOCS = Path(__file__).parent.parent / "docs"
-SAMPLES = ("Agreement", "Conflict", "Out of domain", "Undecided")
+SAMPLES = ("Agreement", "Dissent", "Out of domain", "Undecided")
 BOX = "Drop or paste an image"
 ALL = "What would change the answer"
 LONG = 120_000
@@ -74,7 +74,7 @@ def picture(browser: Any, address: str, name: str, width: int, height: int) -> N
     """Save a picture of the page with a case in it."""
     page = browser.new_page(viewport={"width": width, "height": height})
     page.goto(f"{address}?__theme={'dark' if 'dark' in name else 'light'}")
-    page.get_by_role("button", name="Agreement").click()
+    page.get_by_role("button", name="Dissent").click()
     page.get_by_text(ALL).first.wait_for(timeout=LONG)
     page.locator("#evidence").evaluate("element => element.scrollIntoView()")
     page.wait_for_timeout(500)

@@ -10,7 +10,7 @@ import numpy as np
 import gsco
 from gsco import workflow
 from gsco.case import Case, Diagnosis, Failure, Reading, System
-from gsco.explain import REDUCED, UNHEARD, WEIGHT, explanation
+from gsco.explain import REDUCED, WEIGHT, explanation, is_unheard
 from gsco.fusing import RECALLED, recalls
 from gsco.fusion import GENERALIST, prediction_set
 from gsco.task import Task
@@ -144,8 +144,8 @@ def _reasons(made: Diagnosis, tools: Tools) -> tuple[str, ...]:
         reasons.append(f"At {made.coverage:.0%} coverage the answer is not single: {kept}.")
     if made.system in workflow.READING_SYSTEMS:
         read = _read_answer(made.reading, tools)
-        heard = made.provenance.get(WEIGHT) != UNHEARD
-        if heard and made.answer is not None and read not in (None, made.answer):
+        differs = made.answer is not None and read not in (None, made.answer)
+        if differs and not is_unheard(made):
             reasons.append(f"The generalist reads {_said(read)}, the whole {_said(made.answer)}.")
         if tools.generalist and not tools.is_calibrated:
             reasons.append(

@@ -11,8 +11,8 @@ from gsco.case import Diagnosis
 
 REDUCED = "image reduced to"
 """Under which a diagnosis' provenance holds the size in pixels, if the image was made smaller."""
-WEIGHT, UNHEARD = "generalist's weight", "0.00"
-"""Under which it holds how the generalist's own reading is weighed, and what it is if it is not."""
+WEIGHT = "generalist's weight"
+"""Under which it holds how the generalist's own reading is weighed in `gsco-fused`."""
 MARK = "Composed from the evidence, not written by a model."
 Answer = str | tuple[str, ...] | None
 
@@ -27,6 +27,11 @@ def explanation(made: Diagnosis) -> str:
         _size(made),
     )
     return " ".join([*filter(None, parts), MARK])
+
+
+def is_unheard(made: Diagnosis) -> bool:
+    """Whether the generalist's reading stands beside an answer in which it weighs nothing."""
+    return made.provenance.get(WEIGHT) == "0.00"
 
 
 def _answer(made: Diagnosis) -> str:
@@ -73,7 +78,7 @@ def _neighbours(made: Diagnosis) -> str:
 
 def _generalist(made: Diagnosis) -> str:
     said = _read(made)
-    if not said or made.provenance.get(WEIGHT) != UNHEARD:
+    if not said or not is_unheard(made):
         return said
     return f"{said} That weighs nothing: validation does not show that it helps."
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from gsco.case import Diagnosis
 from gsco.errors import DataError
+from gsco.explain import is_unheard
 from gsco.thumbnail import data_url
 from retrieval import Neighbour
 from specialists import SpecialistError
@@ -111,7 +112,14 @@ class Shelf:
 
 def render(sheet: Sheet) -> str:
     """Return the sheet as a piece of HTML."""
-    return str(template("evidence").render(sheet=sheet, made=sheet.made, url=data_url))
+    made = sheet.made
+    if is_unheard(made):
+        caption = "Without evidence: it weighs nothing here"
+    elif made.system in ("gsco-fused", "generalist"):
+        caption = "Without evidence: one voice among others"
+    else:
+        caption = "With the evidence in the prompt"
+    return str(template("evidence").render(sheet=sheet, made=made, caption=caption, url=data_url))
 
 
 @cache

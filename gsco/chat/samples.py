@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from gsco.agent import GSCo
 
 _STORY = (
-    ("brain-mri", "brain-mri", "Agreement: an MRI slice"),
-    ("colon-tissue", "modality", "Conflict: stained tissue"),
+    ("brain-mri", "modality", "Agreement: the kind of image"),
+    ("brain-mri", "brain-mri", "Dissent: an MRI slice"),
     ("chest-ct", "pneumonia-cxr", "Out of domain: a CT"),
     ("retina", "pneumonia-cxr", "Undecided: a retina"),
 )

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gsco.case import Diagnosis, Failure, Reading
-from gsco.explain import MARK, UNHEARD, WEIGHT, explanation
+from gsco.explain import MARK, WEIGHT, explanation
 from retrieval import Neighbour
 from specialists import Opinion
 
@@ -68,9 +68,9 @@ def test_a_reading_without_weight_is_told_to_be_so() -> None:
     made = replace(WHOLE, reading=reading("normal"))
     plain = "reads normal (70%) instead."
     told = f"{plain} That weighs nothing: validation does not show that it helps. {MARK}"
-    assert explanation(replace(made, provenance={WEIGHT: UNHEARD})).endswith(told)
+    assert explanation(replace(made, provenance={WEIGHT: "0.00"})).endswith(told)
     assert explanation(replace(made, provenance={WEIGHT: "0.10"})).endswith(f"{plain} {MARK}")
-    assert "weighs" not in explanation(replace(made, reading=None, provenance={WEIGHT: UNHEARD}))
+    assert "weighs" not in explanation(replace(made, reading=None, provenance={WEIGHT: "0.00"}))
 
 
 def test_who_was_not_asked_is_not_mentioned() -> None:

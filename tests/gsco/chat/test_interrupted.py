@@ -102,7 +102,7 @@ def test_work_stops_when_the_person_stops_it_or_leaves(
             context = browser.new_context()
             page = context.new_page()
             page.goto(one.address)
-            page.get_by_role("button", name="Agreement").click()
+            page.get_by_role("button", name="Dissent").click()
             if ending == "done":
                 page.get_by_text("What would change the answer").first.wait_for(timeout=60_000)
             else:
@@ -125,7 +125,7 @@ def test_a_server_that_dies_in_mid_answer_leaves_a_sentence(
     with serving(evenly) as server, chat(tmp_path, GSCO_GENERALIST=server.url) as one:
         page = browser.new_page()
         page.goto(one.address)
-        page.get_by_role("button", name="Agreement").click()
+        page.get_by_role("button", name="Dissent").click()
         page.get_by_text("What would change the answer").first.wait_for(timeout=60_000)
         server.refuses = lambda body: 500
         page.get_by_role("button", name="Out of domain").click()

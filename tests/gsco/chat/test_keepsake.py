@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from gsco.case import Diagnosis
+from gsco.case import Diagnosis, Reading, System
 from gsco.chat.evidence import Sheet, render
 from gsco.chat.keepsake import as_html, as_json, as_pdf
 from gsco.chat.session import Exam, Talk
+from gsco.explain import WEIGHT
 from retrieval import Neighbour
 from specialists import Opinion
 
@@ -50,6 +51,23 @@ def test_markup_in_any_text_is_shown_and_never_run(talk: Talk, sheet: Sheet) -> 
         assert "<script" not in page
         assert ' onload="' not in page
         assert page.count("&lt;script&gt;alert(1)") >= 6
+
+
+@pytest.mark.parametrize(
+    ("system", "weight", "caption"),
+    [
+        ("gsco-fused", "0.48", "Without evidence: one voice among others"),
+        ("gsco-fused", "0.00", "Without evidence: it weighs nothing here"),
+        ("gsco", None, "With the evidence in the prompt"),
+    ],
+)
+def test_the_sheet_says_how_the_generalist_was_heard(
+    sheet: Sheet, system: System, weight: str | None, caption: str
+) -> None:
+    reading = Reading("benign", {"benign": 0.9, LABELS[0]: 0.1}, "benign", "tiny", "")
+    told = {WEIGHT: weight} if weight else {}
+    made = replace(MADE, system=system, reading=reading, provenance=told)
+    assert caption in render(replace(sheet, made=made))
 
 
 def test_the_paper_shows_every_neighbour_whose_image_is_there(talk: Talk, sheet: Sheet) -> None:

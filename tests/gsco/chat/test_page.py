@@ -84,7 +84,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_sample_gets_an_answer_with_every_piece_of_evidence(visit: Visit) -> None:
-    visit.sample("Agreement")
+    visit.sample("Dissent")
     for heading in ("Specialists", "Similar labelled cases", "Generalist"):
         assert visit.page.locator("#evidence").get_by_role("heading", name=heading).is_visible()
     assert visit.page.locator("#evidence .answer").inner_text() == "no tumour"
@@ -95,10 +95,18 @@ def test_a_sample_gets_an_answer_with_every_piece_of_evidence(visit: Visit) -> N
     assert visit.page.locator(".heat").first.evaluate("e => e.style.opacity") == "0.1"
 
 
+def test_where_all_voices_agree_nobody_need_look_again(visit: Visit) -> None:
+    visit.sample("Agreement")
+    assert visit.page.locator("#evidence .answer").inner_text() == "brain MRI"
+    assert visit.page.locator("#evidence .review").count() == 0
+    assert "All 3 specialists say so." in visit.page.locator("#evidence").inner_text()
+    assert "reads the same" in visit.page.locator("#evidence").inner_text()
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("Conflict", "The generalist reads"),
+        ("Dissent", "The generalist reads"),
         ("Out of domain", "outside what the specialists know"),
         ("Undecided", "the answer is not single"),
     ],
@@ -176,7 +184,7 @@ def test_all_is_done_without_a_mouse(visit: Visit) -> None:
                 return
         pytest.fail(f"{text} is not reached with Tab")
 
-    tab_to("Agreement")
+    tab_to("Dissent")
     page.keyboard.press("Enter")
     page.get_by_text(DONE).first.wait_for(timeout=LONG)
     tab_to("Image")
@@ -185,7 +193,7 @@ def test_all_is_done_without_a_mouse(visit: Visit) -> None:
 
 
 def test_a_volume_is_looked_through_and_asked_about_slice_by_slice(visit: Visit) -> None:
-    visit.sample("Agreement")
+    visit.sample("Dissent")
     visit.tab("Image")
     frame = visit.page.locator("#viewer .frame")
     assert "slice 13 of 24" in str(frame.locator("img").get_attribute("alt"))
@@ -235,7 +243,7 @@ def test_the_report_can_be_taken_away(visit: Visit, tmp_path: Path) -> None:
 
 
 def test_the_cases_of_a_session_are_found_again(visit: Visit) -> None:
-    visit.sample("Agreement")
+    visit.sample("Dissent")
     visit.page.get_by_role("button", name="New case").click()
     visit.page.get_by_text("Nothing yet.").wait_for()
     visit.sample("Undecided")
@@ -248,7 +256,7 @@ def test_the_cases_of_a_session_are_found_again(visit: Visit) -> None:
 
 def test_two_people_see_nothing_of_each_other(browser: Any, address: str, images: Path) -> None:
     one, other = Visit(browser, address), Visit(browser, address)
-    one.page.get_by_role("button", name="Agreement").click()
+    one.page.get_by_role("button", name="Dissent").click()
     other.page.get_by_role("button", name="Undecided").click()
     for who in (one, other):
         who.page.get_by_text(DONE).first.wait_for(timeout=LONG)
@@ -314,7 +322,7 @@ def test_images_that_cannot_be_trusted_are_refused_and_the_case_goes_on(
         "dot.png": (saved(Image.new("L", (1, 1)), "PNG"), "nothing can be seen in it"),
         "clear.png": (saved(Image.new("RGBA", (64, 64)), "PNG"), "partly transparent"),
     }
-    visit.sample("Agreement")
+    visit.sample("Dissent")
     for name, (content, said) in bad.items():
         (tmp_path / name).write_bytes(content)
         visit.send("", tmp_path / name)
@@ -325,7 +333,7 @@ def test_images_that_cannot_be_trusted_are_refused_and_the_case_goes_on(
 
 
 def test_script_in_a_question_is_shown_as_text(visit: Visit, images: Path) -> None:
-    visit.sample("Agreement")
+    visit.sample("Dissent")
     visit.send("<img src=x onerror=\"document.title='broken'\"><script>1</script> why?")
     visit.sees("no tumour gets")
     visit.sees("<img src=x onerror=")
@@ -353,7 +361,7 @@ def test_nothing_serious_is_found_by_the_accessibility_check(
     from axe_playwright_python.sync_playwright import Axe
 
     one = Visit(browser, address, width)
-    one.sample("Conflict")
+    one.sample("Dissent")
     for tab in ("Evidence", "Image", "Report", "History"):
         one.tab(tab)
         one.page.wait_for_timeout(300)

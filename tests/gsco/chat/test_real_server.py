@@ -27,7 +27,7 @@ def test_a_case_is_talked_about_with_a_real_server_until_it_goes(
         page.goto(one.address)
         page.get_by_label("System").click()
         page.get_by_role("option", name="gsco", exact=True).click()
-        page.get_by_role("button", name="Agreement").click()
+        page.get_by_role("button", name="Dissent").click()
         page.get_by_text("What would change the answer").first.wait_for(timeout=LONG)
         sheet = page.locator("#evidence")
         assert sheet.locator(".answer").inner_text() == "no tumour"
