@@ -82,7 +82,7 @@ def _weighed(system: System, tools: Tools) -> dict[str, str]:
     """Return what the generalist's own reading weighs beside the other voices, where it is one."""
     if system != "gsco-fused" or not tools.is_calibrated:
         return {}
-    return {WEIGHT: f"{tools.fusion.fused.get(GENERALIST, 0.0):.2f}"}
+    return {WEIGHT: f"{tools.fusion.fused.get(GENERALIST, 0.0):.2g}"}
 
 
 def _failures(state: State, number: int, reading: Reading | None) -> tuple[Failure, ...]:

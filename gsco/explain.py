@@ -31,7 +31,7 @@ def explanation(made: Diagnosis) -> str:
 
 def is_unheard(made: Diagnosis) -> bool:
     """Whether the generalist's reading stands beside an answer in which it weighs nothing."""
-    return made.provenance.get(WEIGHT) == "0.00"
+    return made.provenance.get(WEIGHT) == "0"
 
 
 def _answer(made: Diagnosis) -> str:

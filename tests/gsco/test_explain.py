@@ -68,9 +68,9 @@ def test_a_reading_without_weight_is_told_to_be_so() -> None:
     made = replace(WHOLE, reading=reading("normal"))
     plain = "reads normal (70%) instead."
     told = f"{plain} That weighs nothing: validation does not show that it helps. {MARK}"
-    assert explanation(replace(made, provenance={WEIGHT: "0.00"})).endswith(told)
-    assert explanation(replace(made, provenance={WEIGHT: "0.10"})).endswith(f"{plain} {MARK}")
-    assert "weighs" not in explanation(replace(made, reading=None, provenance={WEIGHT: "0.00"}))
+    assert explanation(replace(made, provenance={WEIGHT: "0"})).endswith(told)
+    assert explanation(replace(made, provenance={WEIGHT: "0.004"})).endswith(f"{plain} {MARK}")
+    assert "weighs" not in explanation(replace(made, reading=None, provenance={WEIGHT: "0"}))
 
 
 def test_who_was_not_asked_is_not_mentioned() -> None:

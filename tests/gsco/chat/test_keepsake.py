@@ -57,7 +57,7 @@ def test_markup_in_any_text_is_shown_and_never_run(talk: Talk, sheet: Sheet) -> 
     ("system", "weight", "caption"),
     [
         ("gsco-fused", "0.48", "Without evidence: one voice among others"),
-        ("gsco-fused", "0.00", "Without evidence: it weighs nothing here"),
+        ("gsco-fused", "0", "Without evidence: it weighs nothing here"),
         ("gsco", None, "With the evidence in the prompt"),
     ],
 )
