@@ -170,11 +170,11 @@ def fit(
     shares = [neighbour_vote(found, task.texts, kind) for found in recalled]
     voices[NEIGHBOURS] = np.array(shares)
     prior = fusion.prior_of(targets_of(training, task), len(task.texts))
-    made = _fit(task, voices, targets, prior, coverage, similarity)
+    made, crossed = _fit(task, voices, targets, prior, coverage, similarity)
     readings: dict[System, Floats] = {}
     if generalist:
         readings = _readings(task, validation, opinions, recalled, made, generalist, progress)
-        made = _with_readings(made, voices, targets, readings, generalist.identity)
+        made = _with_readings(made, crossed, voices, targets, readings, generalist.identity)
     _write_voices(folder, task, validation, voices, readings, targets)
     write_text(folder.path / "fusion.json", made.to_json())
     return made
@@ -299,8 +299,8 @@ def _fit(
     prior: tuple[float, ...],
     coverage: float,
     similarity: Floats,
-) -> Fusion:
-    """Return the fusion of specialists and neighbours."""
+) -> tuple[Fusion, Floats]:
+    """Return the fusion of specialists and neighbours, and what it says, cross-fitted."""
     kind: Literal["single", "multi"] = "multi" if task.kind == "multi" else "single"
     specialists = {k: v for k, v in voices.items() if k != NEIGHBOURS}
     best = max(specialists, key=lambda name: _worth(specialists[name], targets))
@@ -315,7 +315,7 @@ def _fit(
     thresholds: dict[str, float] = {}
     if kind == "single":
         thresholds = {s: fusion.threshold(p, targets, coverage) for s, p in answers.items()}
-    return Fusion(
+    made = Fusion(
         labels=task.texts,
         kind=kind,
         best=best,
@@ -330,16 +330,21 @@ def _fit(
         n_validation=len(targets),
         generalist=None,
     )
+    return made, crossed
 
 
 def _with_readings(
     made: Fusion,
+    without: Floats,
     voices: dict[str, Floats],
     targets: NDArray[np.int64],
     readings: Mapping[System, Floats],
     identity: str,
 ) -> Fusion:
-    """Return the fusion with a generalist's readings calibrated, and itself as one more voice."""
+    """Return the fusion with a generalist's readings calibrated, and itself as one more voice.
+
+    It is heard if that is a gain over what the others say `without` it, cross-fitted.
+    """
     temperatures: dict[str, float] = {}
     answers: dict[System, tuple[Floats, NDArray[np.int64]]] = {}
     fused: dict[str, float] = {}
@@ -355,7 +360,6 @@ def _with_readings(
             best, prior = made.best, made.prior
             heard = {name: voice[known] for name, voice in voices.items()} | {GENERALIST: said}
             with_it = fusion.cross_fitted(heard, truth, made.kind, best=best, prior=prior)
-            without = fusion.cross_fitted(voices, targets, made.kind, best=best, prior=prior)
             if fusion.gains(with_it, without[known], truth):
                 fused = fusion.fit_weights(heard, truth, made.kind, best=best, prior=prior)
                 answers["gsco-fused"] = with_it, truth
