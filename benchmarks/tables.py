@@ -85,15 +85,16 @@ def systems(found: dict[str, Any]) -> str:
 
 
 def _system(system: str, rows: Sequence[dict[str, Any] | None], whole: Sequence[int]) -> str:
-    cells = [f"{100 * row['balanced_accuracy']:.1f}{_mark(row)}" if row else "–" for row in rows]
+    cells = [
+        f"{100 * row['balanced_accuracy']:.1f}{_sign(row['balanced_accuracy_gain_interval'])}"
+        if row
+        else "–"
+        for row in rows
+    ]
     counted = [row for i in whole if (row := rows[i])]
     mean = sum(row["balanced_accuracy"] for row in counted) / len(counted)
     gain = _gain([row for row in rows if row])
     return f"| `{system}` | {' | '.join(cells)} | {100 * mean:.1f} | {gain} |"
-
-
-def _mark(row: dict[str, Any]) -> str:
-    return _sign(row["balanced_accuracy_gain_interval"])
 
 
 def _sign(interval: Sequence[float] | None) -> str:
@@ -109,7 +110,11 @@ def _gain(rows: Sequence[dict[str, Any]]) -> str:
     mean = sum(row["balanced_accuracy_gain"] for row in rows) / len(rows)
     widths = [high - low for low, high in (r["balanced_accuracy_gain_interval"] for r in rows)]
     half = math.sqrt(sum((width / 2) ** 2 for width in widths)) / len(rows)
-    return f"{100 * mean:+.1f} ({100 * (mean - half):+.1f} to {100 * (mean + half):+.1f})"
+    return _difference(mean, mean - half, mean + half)
+
+
+def _difference(middle: float, low: float, high: float) -> str:
+    return f"{100 * middle:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 KINDS = {
@@ -143,8 +148,7 @@ def suite() -> str:
         cells += [f"{100 * mean['balanced_accuracy']:.1f}"]
         cells += [", ".join(f"{100 * one:.1f}" for one in mean["each"])]
         for gain, other in (("gain", BASELINE), ("over_stack", "stack")):
-            low, high = mean[f"{gain}_interval"]
-            told = f"{100 * mean[gain]:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+            told = _difference(mean[gain], *mean[f"{gain}_interval"])
             cells += [told if system != other else ""]
         lines.append(f"| `{system}` | {' | '.join(cells)} |")
     return "\n".join(head + lines)
