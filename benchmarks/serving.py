@@ -33,7 +33,7 @@ from gsco.datasets import Record, read_dataset
 from gsco.generalist.embedded import EmbeddedGeneralist
 from gsco.generalist.pool import FIRST
 from gsco.generalist.reading import expand
-from gsco.generalist.request import data_url, image_part, request_of, urls_of
+from gsco.generalist.request import call_of, data_url, image_part, request_of, urls_of
 from gsco.generalist.served import ServedGeneralist, connect
 from gsco.generalist.tiny import FOLDER as SHIPPED
 from gsco.prompts import Prompt, build_prompt
@@ -73,22 +73,22 @@ def published(url: str, model: str, prompts: Sequence[Prompt], *, whole: bool) -
             )
 
 
-def requests_of(prompts: Sequence[Prompt], permutations: int) -> list[dict[str, Any]]:
-    """Return what the batch path sends, prepared."""
+def calls_of(prompts: Sequence[Prompt], permutations: int, model: str) -> list[dict[str, Any]]:
+    """Return the calls by which the batch path sends its requests, prepared."""
     asked = [one for group in expand(prompts, permutations) for one in group]
-    return [request_of(prompt, urls_of(prompt)) for prompt in asked]
+    return [call_of(request_of(prompt, urls_of(prompt)), model) for prompt in asked]
 
 
-async def fire(url: str, model: str, requests: Sequence[dict[str, Any]]) -> None:
-    """Send prepared requests, so many at once as our client does at first."""
+async def fire(url: str, calls: Sequence[dict[str, Any]]) -> None:
+    """Make prepared calls, so many at once as our client does at first."""
     slots = asyncio.Semaphore(FIRST)
     async with AsyncOpenAI(base_url=url, api_key="none") as client:
 
-        async def one(request: dict[str, Any]) -> None:
+        async def one(call: dict[str, Any]) -> None:
             async with slots:
-                await client.chat.completions.create(model=model, **request)
+                await client.chat.completions.create(**call)
 
-        await asyncio.gather(*map(one, requests))
+        await asyncio.gather(*map(one, calls))
 
 
 def throughput(
@@ -106,12 +106,12 @@ def throughput(
         for place in range(len(arms)):
             name = arms[(place + number) % len(arms)]
             prompts = prompts_of(next(parts), task)
-            prepared = requests_of(prompts, 2)
+            prepared = calls_of(prompts, 2, generalist.name)
             start = time.perf_counter()
             if name.startswith("published"):
                 published(url, generalist.name, prompts, whole=name == "published")
             elif name == "bare":
-                asyncio.run(fire(url, generalist.name, prepared))
+                asyncio.run(fire(url, prepared))
             else:
                 readings = generalist.read(prompts, 1 if name == "ours_1" else 2)
                 assert all(reading.failure is None for reading in readings)

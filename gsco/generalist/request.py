@@ -41,6 +41,17 @@ def request_of(prompt: Prompt, urls: Mapping[int, str]) -> dict[str, Any]:
     }
 
 
+# Any: what the client takes has many types.
+def call_of(request: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """Return the arguments with which the client sends a request.
+
+    What it takes as its own it goes through word by word, images included, which costs as much as
+    sending it; what is extra it sends as it is.
+    """
+    extra = {"messages": request["messages"], **request.get("extra_body", {})}
+    return {**request, "model": model, "messages": [], "extra_body": extra}
+
+
 # Any: the client's response types differ by version in what may be missing.
 def step_of(token: Any) -> Step:
     """Return a token with the alternatives that a server told of."""

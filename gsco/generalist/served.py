@@ -25,7 +25,15 @@ from gsco.errors import GeneralistError, PromptTooLongError
 from gsco.generalist.choice import Group, parted
 from gsco.generalist.pool import AT_ONCE, Endpoint, Pool
 from gsco.generalist.reading import Score, combine, expand, unread
-from gsco.generalist.request import free_request_of, going_on, only, request_of, step_of, urls_of
+from gsco.generalist.request import (
+    call_of,
+    free_request_of,
+    going_on,
+    only,
+    request_of,
+    step_of,
+    urls_of,
+)
 from gsco.loopback import is_loopback
 from gsco.prompts import Form, Prompt
 
@@ -394,16 +402,13 @@ class ServedGeneralist:
         Raises:
             GeneralistError: all servers are down, one refuses, or this request fails everywhere.
         """
-        # What the client takes as its own it goes through word by word, images included, which
-        # costs as much as sending it; what is extra it sends as it is.
-        extra = {"messages": request["messages"], **request.get("extra_body", {})}
-        sent = {**request, "model": self.name, "messages": [], "extra_body": extra}
+        call = call_of(request, self.name)
         for _ in range(TRIES):
             until = time.monotonic() + self._patience
             async with self._pool.server(prompt.system + prompt.head, until) as endpoint:
                 start = time.monotonic()
                 try:
-                    said = await endpoint.client.chat.completions.create(**sent)
+                    said = await endpoint.client.chat.completions.create(**call)
                 except openai.APIError as error:
                     if refusal := _refusal(endpoint, error):
                         raise refusal from error
