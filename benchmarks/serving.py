@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from openai import AsyncOpenAI, OpenAI
+from openai import OpenAI
 
 from benchmarks.accuracy import SETS, write
 from benchmarks.rounds import ratio_of
@@ -30,6 +30,7 @@ from benchmarks.starter import SOURCES
 from gsco.agent import GSCo
 from gsco.case import Case, Reading
 from gsco.datasets import Record, read_dataset
+from gsco.generalist.client import client_of
 from gsco.generalist.embedded import EmbeddedGeneralist
 from gsco.generalist.pool import FIRST
 from gsco.generalist.reading import expand
@@ -80,9 +81,9 @@ def calls_of(prompts: Sequence[Prompt], permutations: int, model: str) -> list[d
 
 
 async def fire(url: str, calls: Sequence[dict[str, Any]]) -> None:
-    """Make prepared calls, so many at once as our client does at first."""
+    """Make prepared calls with our client's connections, as many at once as it makes at first."""
     slots = asyncio.Semaphore(FIRST)
-    async with AsyncOpenAI(base_url=url, api_key="none") as client:
+    async with client_of(url) as client:
 
         async def one(call: dict[str, Any]) -> None:
             async with slots:

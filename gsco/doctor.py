@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import openai
 from PIL import Image
 
+from gsco.generalist.client import is_local
 from gsco.generalist.request import TOPS, data_url, image_part, only, step_of
-from gsco.generalist.served import IMPOSSIBLE, is_local
+from gsco.generalist.served import IMPOSSIBLE
 
 ODD = (IMPOSSIBLE, "xj4", "vw9")
 """What no model says of its own accord: what probability they have comes from the constraint."""

@@ -14,15 +14,14 @@ from contextlib import asynccontextmanager
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
 
 import openai
-from openai import AsyncOpenAI
 from openai.types import CompletionUsage
 
 from gsco.case import Reading
-from gsco.errors import GeneralistError, PromptTooLongError
+from gsco.errors import GeneralistError
 from gsco.generalist.choice import Group, parted
+from gsco.generalist.client import client_of, refusal_of
 from gsco.generalist.pool import AT_ONCE, Endpoint, Pool
 from gsco.generalist.reading import Score, combine, expand, unread
 from gsco.generalist.request import (
@@ -34,7 +33,6 @@ from gsco.generalist.request import (
     step_of,
     urls_of,
 )
-from gsco.loopback import is_loopback
 from gsco.prompts import Form, Prompt
 
 IMPOSSIBLE = "zq7"
@@ -47,8 +45,6 @@ WHOLE = 600.0
 """Seconds that free text in one piece may take at least."""
 PATIENCE = 20.0
 """Seconds that a request waits for a server while all are down."""
-TOO_LONG = ("context length", "maximum model length")
-"""How vLLM says so, for the text alone and with the images' tokens."""
 
 T = TypeVar("T")
 
@@ -124,24 +120,13 @@ class ServedGeneralist:
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        key = api_key or "none"
         self._patience = patience
         self._timeout = timeout
         # Prompts whose images are encoded at one time: bounds memory, however long the list.
         self._cases = asyncio.Semaphore(at_once * len(urls))
         self._pool = Pool(
             [
-                Endpoint(
-                    url,
-                    AsyncOpenAI(
-                        base_url=url,
-                        api_key=key,
-                        timeout=timeout,
-                        max_retries=0,
-                        http_client=openai.DefaultAsyncHttpxClient(trust_env=not is_local(url)),
-                    ),
-                    most=at_once,
-                )
+                Endpoint(url, client_of(url, api_key, timeout), most=at_once)
                 for url in dict.fromkeys(urls)
             ],
             prove=self._prove,
@@ -410,7 +395,7 @@ class ServedGeneralist:
                 try:
                     said = await endpoint.client.chat.completions.create(**call)
                 except openai.APIError as error:
-                    if refusal := _refusal(endpoint, error):
+                    if refusal := refusal_of(endpoint.url, error):
                         raise refusal from error
                     endpoint.failed()
                     last = error
@@ -424,36 +409,9 @@ class ServedGeneralist:
         )
 
 
-def is_local(url: str) -> bool:
-    """Whether a server is on this machine; images for it must not pass through a proxy."""
-    return is_loopback(urlsplit(url).hostname or "")
-
-
-def _refusal(endpoint: Endpoint, error: openai.APIError) -> GeneralistError | None:
-    """Return what a refusal means; None if it may be otherwise later.
-
-    That is: no connection, too busy, or the server's own fault.
-    """
-    if not isinstance(error, openai.APIStatusError):
-        return None
-    if error.status_code in (408, 409, 429) or error.status_code >= 500:
-        return None
-    advice = {
-        401: "Set the key with GSCO_API_KEY.",
-        403: "Set the key with GSCO_API_KEY.",
-        404: "The URL must end with /v1, and the model's name must be one that it offers.",
-        400: "Recall fewer neighbours, or serve with a longer context and more images a prompt.",
-    }
-    too_long = error.status_code == 400 and any(words in error.message for words in TOO_LONG)
-    return (PromptTooLongError if too_long else GeneralistError)(
-        f"The generalist at {endpoint.url!r} refused the request: {error.status_code!r} "
-        f"{error.message[:300]}. {advice.get(error.status_code, 'See the log of the server.')}"
-    )
-
-
 def _mark(endpoint: Endpoint, error: openai.APIError) -> None:
     """Turn an endpoint away, or let it rest if waiting may help."""
-    if refusal := _refusal(endpoint, error):
+    if refusal := refusal_of(endpoint.url, error):
         endpoint.refusal = str(refusal)
     else:
         endpoint.failed()

@@ -164,6 +164,13 @@ def test_a_server_that_ignores_choices_is_refused_before_the_first_case() -> Non
         connect([server.url])
 
 
+def test_images_for_a_server_on_this_machine_pass_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", DEAD)
+    with serving() as server, connect([server.url]) as generalist:
+        (reading,) = generalist.read([prompt()])
+    assert reading.answer == "no tumour"
+
+
 def test_a_server_named_in_the_settings_is_proved_too() -> None:
     with serving(enforces=False) as server, pytest.raises(GeneralistError, match="ignores"):
         open_generalist(Settings(generalist=server.url))

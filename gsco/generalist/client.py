@@ -1,0 +1,53 @@
+"""The client of one OpenAI-style server, and what the server means when it refuses."""
+
+from urllib.parse import urlsplit
+
+import openai
+
+from gsco.errors import GeneralistError, PromptTooLongError
+from gsco.loopback import is_loopback
+
+TOO_LONG = ("context length", "maximum model length")
+"""How vLLM says so, for the text alone and with the images' tokens."""
+
+
+def client_of(url: str, api_key: str = "", timeout: float = 120.0) -> openai.AsyncOpenAI:
+    """Return a client that never repeats a request by itself.
+
+    Its connections are aiohttp's: with the client's default ones, a request costs more the more of
+    them are open.
+    """
+    return openai.AsyncOpenAI(
+        base_url=url,
+        api_key=api_key or "none",
+        timeout=timeout,
+        max_retries=0,
+        http_client=openai.DefaultAioHttpClient(trust_env=not is_local(url)),
+    )
+
+
+def is_local(url: str) -> bool:
+    """Whether a server is on this machine; images for it must not pass through a proxy."""
+    return is_loopback(urlsplit(url).hostname or "")
+
+
+def refusal_of(url: str, error: openai.APIError) -> GeneralistError | None:
+    """Return what a refusal means; None if it may be otherwise later.
+
+    That is: no connection, too busy, or the server's own fault.
+    """
+    if not isinstance(error, openai.APIStatusError):
+        return None
+    if error.status_code in (408, 409, 429) or error.status_code >= 500:
+        return None
+    advice = {
+        401: "Set the key with GSCO_API_KEY.",
+        403: "Set the key with GSCO_API_KEY.",
+        404: "The URL must end with /v1, and the model's name must be one that it offers.",
+        400: "Recall fewer neighbours, or serve with a longer context and more images a prompt.",
+    }
+    too_long = error.status_code == 400 and any(words in error.message for words in TOO_LONG)
+    return (PromptTooLongError if too_long else GeneralistError)(
+        f"The generalist at {url!r} refused the request: {error.status_code!r} "
+        f"{error.message[:300]}. {advice.get(error.status_code, 'See the log of the server.')}"
+    )
