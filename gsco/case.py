@@ -62,7 +62,7 @@ class Reading:
     probabilities: Mapping[str, float]
     """Label to probability, sums to 1 for single-label tasks; empty if it gave none."""
     raw: str
-    """What the model wrote or chose, unchanged."""
+    """What the model wrote or chose, unchanged; served, only as far as it decides."""
     model: str
     """Name of the model."""
     prompt_hash: str

@@ -8,6 +8,7 @@ a long label is not punished for its length, and `no` and `no tumour` part where
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise, takewhile
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,26 @@ def parted(choices: Sequence[str], steps: Sequence[Step]) -> dict[Group, float]:
     if steps:
         groups[Group(tuple(alive), said)] += mass
     return dict(groups)
+
+
+def deciding(choices: Sequence[str]) -> int:
+    """Return the tokens after which one choice alone is left; what follows need not be said.
+
+    No token is shorter than a byte, and one more ends a choice with which another begins.
+    """
+    ordered = sorted(choice.encode() for choice in choices)
+    return 1 + max((_shared(*pair) for pair in pairwise(ordered)), default=0)
+
+
+def _shared(one: bytes, other: bytes) -> int:
+    """Return with how many bytes both begin."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def meant(choices: Sequence[str], said: str) -> str | None:
+    """Return the choice that an answer is, or alone can become; None if it is unclear."""
+    fits = [said] if said in choices else _starting(choices, said)
+    return fits[0] if said and len(fits) == 1 else None
 
 
 def _starting(choices: Sequence[str], text: str) -> list[str]:

@@ -21,7 +21,7 @@ class Score:
     probabilities: Mapping[str, float]
     """One for each of the prompt's `answers`, summing to 1; empty if it gave none."""
     raw: str
-    """What it said, unchanged."""
+    """What it said, unchanged, perhaps only as far as it decides."""
 
 
 def orders(count: int, permutations: int) -> list[tuple[int, ...]]:

@@ -9,7 +9,7 @@ from zlib import Z_RLE
 
 from PIL import Image
 
-from gsco.generalist.choice import Step
+from gsco.generalist.choice import Step, deciding
 from gsco.generalist.messages import messages
 from gsco.prompts import Prompt
 
@@ -28,11 +28,9 @@ def free_request_of(prompt: Prompt, urls: Mapping[int, str], longest: int) -> di
 # Any: what the client takes has many types.
 def request_of(prompt: Prompt, urls: Mapping[int, str]) -> dict[str, Any]:
     """Return what a server is asked for a constrained answer with its probabilities."""
-    longest = max(len(choice.encode()) for choice in prompt.choices)
     return {
         "messages": _messages(prompt, urls),
-        # No token is shorter than a byte, and one more ends the answer.
-        "max_tokens": 1 if prompt.form == "letter" else longest + 1,
+        "max_tokens": deciding(prompt.choices),
         "temperature": 0,
         "logprobs": True,
         # A letter that is not told of would count as impossible.
@@ -71,7 +69,8 @@ def going_on(request: Mapping[str, Any], said: str, rests: Sequence[str]) -> dic
         asked.append(last)
     on = {"add_generation_prompt": False, "continue_final_message": True}
     messages = [*asked, {"role": "assistant", "content": said}]
-    return {**request, "messages": messages, "extra_body": only(rests) | on}
+    extra = only(rests) | on
+    return {**request, "messages": messages, "max_tokens": deciding(rests), "extra_body": extra}
 
 
 def only(choices: Sequence[str]) -> dict[str, object]:

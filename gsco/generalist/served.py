@@ -20,7 +20,7 @@ from openai.types import CompletionUsage
 
 from gsco.case import Reading
 from gsco.errors import GeneralistError
-from gsco.generalist.choice import Group, parted
+from gsco.generalist.choice import Group, meant, parted
 from gsco.generalist.client import client_of, refusal_of
 from gsco.generalist.pool import AT_ONCE, Endpoint, Pool
 from gsco.generalist.reading import Score, combine, expand, unread
@@ -306,7 +306,8 @@ class ServedGeneralist:
         raw, shares = await self._shares(prompt, request_of(prompt, urls), prompt.choices)
         named = dict(zip(prompt.choices, prompt.answers, strict=True))
         probabilities = {named[choice]: share for choice, share in shares.items()}
-        return Score(named.get(raw.strip()), probabilities, raw)
+        choice = meant(prompt.choices, raw.strip())
+        return Score(named[choice] if choice else None, probabilities, raw)
 
     # Any: what the client takes has many types.
     async def _shares(

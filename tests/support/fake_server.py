@@ -22,6 +22,7 @@ TASK = Task(
 CHANCES = {"no": 0.2, "no tumour": 0.5, "glioma": 0.3}
 Says = Callable[[dict[str, Any]], Mapping[str, float]]
 WRITTEN = ("The lungs ", "are clear.")
+END = "</s>"
 DEAD = "http://127.0.0.1:9/v1"
 LONG = "This model's maximum context length is 1024 tokens. Shorten the prompt."
 
@@ -95,9 +96,10 @@ class Handler(BaseHTTPRequestHandler):
         if not self.server.enforces:
             return completion("Certainly! It looks", None)
         chances = {c: 1.0 for c in choices} if len(choices) == 1 else self.server.says(body)
-        content = steps(chances) if body.get("logprobs") and self.server.logprobs else None
-        said = max(chances, key=lambda choice: chances[choice])
-        return completion(said, content)
+        content = steps(chances)[: body["max_tokens"]]
+        said = "".join(line["token"] for line in content if line["token"] != END)
+        told = body.get("logprobs") and self.server.logprobs
+        return completion(said, content if told else None)
 
     def _stream(self, body: dict[str, Any]) -> None:
         self.send_response(200)
@@ -145,13 +147,13 @@ def steps(chances: Mapping[str, float]) -> list[dict[str, Any]]:
         alive = {c: p for c, p in chances.items() if c.startswith(said)}
         tops: dict[str, float] = {}
         for choice, p in alive.items():
-            token = choice[len(said) : len(said) + 2] or "</s>"
+            token = choice[len(said) : len(said) + 2] or END
             tops[token] = tops.get(token, 0.0) + p / sum(alive.values())
-        chosen = best[len(said) : len(said) + 2] or "</s>"
+        chosen = best[len(said) : len(said) + 2] or END
         told = [{"token": t, "logprob": math.log(p), "bytes": None} for t, p in tops.items()]
         line = {"token": chosen, "logprob": math.log(tops[chosen]), "bytes": None}
         out.append(line | {"top_logprobs": told})
-        if chosen == "</s>":
+        if chosen == END:
             return out
         said += chosen
 

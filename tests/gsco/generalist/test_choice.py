@@ -2,7 +2,17 @@ from collections.abc import Mapping
 
 import pytest
 
-from gsco.generalist.choice import Branch, Group, Step, Vocabulary, branches, parted, weigh
+from gsco.generalist.choice import (
+    Branch,
+    Group,
+    Step,
+    Vocabulary,
+    branches,
+    deciding,
+    meant,
+    parted,
+    weigh,
+)
 
 ENDS = {"no": 0.25, "no tumour": 0.75}
 
@@ -52,6 +62,39 @@ def test_the_tokens_of_an_answer_tell_the_probability_of_each_choice(
     choices: tuple[str, ...], steps: list[Step], shares: dict[str, float]
 ) -> None:
     assert evenly(parted(choices, steps)) == pytest.approx(shares)
+
+
+@pytest.mark.parametrize(
+    ("choices", "tokens"),
+    [
+        (("A",), 1),
+        (("A", "B", "C"), 1),
+        (("melanoma", "melanocytic nevus", "no"), 7),
+        (("no", "no tumour", "glioma"), 3),
+        # Bytes, not characters: a token may be a part of one.
+        (("\u00e4a", "\u00e4b"), 3),
+    ],
+)
+def test_one_choice_is_left_after_one_token_more_than_two_share_bytes(
+    choices: tuple[str, ...], tokens: int
+) -> None:
+    assert deciding(choices) == tokens
+
+
+@pytest.mark.parametrize(
+    ("said", "choice"),
+    [
+        ("gl", "glioma"),
+        ("no", "no"),
+        ("no t", "no tumour"),
+        ("no tumour", "no tumour"),
+        ("n", None),
+        ("maybe", None),
+        ("", None),
+    ],
+)
+def test_an_answer_means_the_one_choice_that_it_can_become(said: str, choice: str | None) -> None:
+    assert meant(("no", "no tumour", "glioma"), said) == choice
 
 
 def test_choices_that_leave_the_answer_together_are_one_group() -> None:

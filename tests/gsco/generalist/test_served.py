@@ -78,6 +78,15 @@ def test_one_token_is_asked_for_a_letter_under_the_constraint() -> None:
     assert body["top_logprobs"] == 20
 
 
+def test_an_answer_is_asked_for_as_far_as_it_decides() -> None:
+    with serving() as server, connect([server.url]) as generalist:
+        (reading,) = generalist.read([prompt("label")], permutations=1)
+    assert server.requests[-1]["max_tokens"] == len("no") + 1
+    assert reading.raw == "no tum"
+    assert reading.answer == "no tumour"
+    assert reading.probabilities == pytest.approx(CHANCES)
+
+
 def test_as_many_probabilities_are_asked_for_as_there_are_options() -> None:
     labels = tuple(Label(f"finding {number}") for number in range(26))
     many = build_prompt(replace(TASK, labels=labels), images=[Image.new("RGB", (8, 8))])
