@@ -15,6 +15,9 @@ from gsco.prompts import Prompt
 
 TOPS = 20
 """How many alternatives a server tells of each token."""
+LARGEST_UNPACKED = 2**18
+"""Pixels up to which a grey image is not packed."""
+GREYS = bytes(level for level in range(256) for _ in "RGB")
 LARGEST_PNG = 4_000_000
 """Bytes above which an image travels as JPEG of quality 95."""
 
@@ -95,14 +98,21 @@ def urls_of(prompt: Prompt) -> dict[int, str]:
 def data_url(image: Image.Image) -> str:
     """Return an image as part of a message: PNG, or JPEG of quality 95 where that is too large.
 
-    Grey images travel as one channel: half the work on both sides, and no pixel changes.
+    Grey images travel as one channel, small ones unpacked: less work on both sides, and no pixel
+    changes.
     """
     red, *others = image.convert("RGB").split()
     if all(other.tobytes() == red.tobytes() for other in others):
         image = red
     buffer, kind = io.BytesIO(), "png"
-    # Runs alone are sought: quicker on both sides, and no larger, than matches near by.
-    image.save(buffer, format="PNG", compress_level=1, compress_type=Z_RLE)
+    if image is red and red.width * red.height <= LARGEST_UNPACKED:
+        # Pillow looks for the best filter of each row, packed or not, unless there is a palette.
+        grey = Image.frombytes("P", red.size, red.tobytes())
+        grey.putpalette(GREYS)
+        grey.save(buffer, format="PNG", compress_level=0)
+    else:
+        # Runs alone are sought: quicker on both sides, and no larger, than matches near by.
+        image.save(buffer, format="PNG", compress_level=1, compress_type=Z_RLE)
     if buffer.tell() > LARGEST_PNG:
         buffer, kind = io.BytesIO(), "jpeg"
         image.save(buffer, format="JPEG", quality=95)

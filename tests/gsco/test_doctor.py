@@ -3,6 +3,7 @@
 import itertools
 import json
 import urllib.request
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -21,8 +22,8 @@ def image_of(body: dict[str, Any]) -> str:
 
 
 def looking(body: dict[str, Any]) -> Mapping[str, float]:
-    """Answer by the length of the image."""
-    share = len(image_of(body)) % 89 / 100
+    """Answer by the bytes of the image."""
+    share = zlib.crc32(image_of(body).encode()) % 89 / 100
     return odd(share + 0.05, 0.9 - share, 0.05)
 
 
