@@ -5,7 +5,8 @@
 Starts a vLLM server with gsco-tiny unless a URL is given. Writes `benchmarks/results/serving.json`.
 The published way asks one case at a time, image first, for 20 tokens of free text; the bare loop
 fires the requests of our batch path, prepared beforehand, without anything of ours between. Every
-arm of every round sees images of its own: nobody profits from what another has left in a cache.
+arm of every round sees images of its own, turned and mirrored ones among them: nobody profits from
+what another has left in a cache.
 Ratios are geometric means over rounds, in which the arms take turns to begin. Of dermoscopy, where
 labels begin with the same token and the server is asked again, only batch path and bare loop run.
 """
@@ -18,11 +19,13 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from openai import OpenAI
+from PIL import Image
 
 from benchmarks.accuracy import SETS, write
 from benchmarks.rounds import ratio_of
@@ -53,7 +56,19 @@ ARMS = ("published", "published_short", "ours", "ours_1", "bare")
 """`published_short` may end before 20 tokens, as gsco-tiny does; `ours_1` reads one order."""
 
 
-def prompts_of(records: Sequence[Record], task: str) -> list[Prompt]:
+@dataclass(frozen=True)
+class Turned:
+    """A record whose image opens turned or mirrored: to a server, an image of its own."""
+
+    record: Record
+    way: Image.Transpose
+
+    def open(self) -> Image.Image:
+        """Return the turned image."""
+        return self.record.open().transpose(self.way)
+
+
+def prompts_of(records: Sequence[Record | Turned], task: str) -> list[Prompt]:
     """Return plain prompts in the form that suits gsco-tiny."""
     card = task_named(task)
     return [build_prompt(card, images=[r.open()], answer_form="label") for r in records]
@@ -95,7 +110,7 @@ async def fire(url: str, calls: Sequence[dict[str, Any]]) -> None:
 def throughput(
     generalist: ServedGeneralist,
     url: str,
-    records: Sequence[Record],
+    records: Sequence[Record | Turned],
     each: int,
     task: str = TASK,
     arms: Sequence[str] = ARMS,
@@ -141,7 +156,7 @@ def counters(url: str) -> tuple[float, float]:
     return total("vllm:prefix_cache_queries_total"), total("vllm:prefix_cache_hits_total")
 
 
-def cache(url: str, records: Sequence[Record], system: str) -> dict[str, float]:
+def cache(url: str, records: Sequence[Record | Turned], system: str) -> dict[str, float]:
     """Return the prefix cache's part in a run of one task over images that the server never saw."""
     with GSCo.open(settings=Settings(generalist=url)) as agent:
         cases = [Case(images=(r.open(),), task=TASK) for r in records]
@@ -189,11 +204,11 @@ def compared(here: Sequence[Reading], there: Sequence[Reading]) -> dict[str, Any
     }
 
 
-def shuffled(root: Path, task: str) -> list[Record]:
-    """Return all images of a task's data, in an order that is always the same."""
+def shuffled(root: Path, task: str) -> list[Record | Turned]:
+    """Return all images of a task's data, in an order that is always the same, then all turned."""
     records = list(read_dataset(root / TASKS[task], task_named(task)).records)
     np.random.default_rng(0).shuffle(records)  # type: ignore[arg-type]  # a list is a sequence
-    return records
+    return [*records, *(Turned(record, way) for way in Image.Transpose for record in records)]
 
 
 def version_of(url: str) -> str:
@@ -220,7 +235,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--url", default="", help="a running server of gsco-tiny")
-    parser.add_argument("--cases", type=int, default=32, help="of a round and arm")
+    parser.add_argument("--cases", type=int, default=96, help="of a round and arm")
     given = parser.parse_args()
     records, alike = (shuffled(given.data, task) for task in (TASK, ALIKE))
     two = ("ours", "bare")
