@@ -12,8 +12,9 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread
 from typing import Any, Self, TypeVar
+from weakref import finalize
 
 import openai
 from openai.types import CompletionUsage
@@ -118,8 +119,8 @@ class ServedGeneralist:
         self._counting = Lock()
         # One loop of our own keeps the connections, whatever loop or thread a caller lives in.
         self._loop = asyncio.new_event_loop()
-        self._thread = Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
+        thread = Thread(target=_turn, args=(self._loop,), daemon=True)
+        thread.start()
         self._patience = patience
         self._timeout = timeout
         # Prompts whose images are encoded at one time: bounds memory, however long the list.
@@ -131,6 +132,9 @@ class ServedGeneralist:
             ],
             prove=self._prove,
         )
+        # Also for those who never close it: connections left open would complain at the end.
+        clients = [endpoint.client for endpoint in self._pool.endpoints]
+        self._end = finalize(self, _end, self._loop, thread, clients)
 
     @property
     def identity(self) -> str:
@@ -193,13 +197,7 @@ class ServedGeneralist:
 
     def close(self) -> None:
         """Close the connections."""
-        if self._loop.is_closed():
-            return
-        for endpoint in self._pool.endpoints:
-            self._run(endpoint.client.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._end()
 
     def __enter__(self) -> Self:
         """Return itself; leaving the block closes the connections."""
@@ -408,6 +406,30 @@ class ServedGeneralist:
             f"A request to {self.name!r} failed {TRIES} times, last with {type(last).__name__} at "
             f"{endpoint.url!r}. See the log of the server."
         )
+
+
+def _turn(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a loop until it is stopped."""
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+
+
+def _end(
+    loop: asyncio.AbstractEventLoop, thread: Thread, clients: Sequence[openai.AsyncOpenAI]
+) -> None:
+    """Close the clients and stop their loop."""
+
+    async def end() -> None:
+        for client in clients:
+            await client.close()
+        loop.stop()
+
+    asyncio.run_coroutine_threadsafe(end(), loop)
+    # The loop's own thread may be who finds that nobody holds it; it cannot wait for itself.
+    if current_thread() is not thread:
+        thread.join()
 
 
 def _mark(endpoint: Endpoint, error: openai.APIError) -> None:

@@ -1,6 +1,9 @@
 import asyncio
 import base64
+import gc
 import io
+import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -179,6 +182,18 @@ def test_images_for_a_server_on_this_machine_pass_no_proxy(monkeypatch: pytest.M
     with serving() as server, connect([server.url]) as generalist:
         (reading,) = generalist.read([prompt()])
     assert reading.answer == "no tumour"
+
+
+def test_a_client_that_nobody_closes_closes_itself() -> None:
+    before = threading.active_count()
+    with serving() as server:
+        generalist = connect([server.url])
+        generalist.read([prompt()])
+        ends = weakref.ref(generalist)
+        del generalist
+        gc.collect()
+        assert ends() is None
+    assert threading.active_count() <= before
 
 
 def test_a_server_named_in_the_settings_is_proved_too() -> None:
