@@ -422,9 +422,12 @@ def _end(
     """Close the clients and stop their loop."""
 
     async def end() -> None:
-        for client in clients:
-            await client.close()
-        loop.stop()
+        try:
+            for client in clients:
+                await client.close()
+        finally:
+            # Whatever a client has to complain of, nobody may wait for ever.
+            loop.stop()
 
     asyncio.run_coroutine_threadsafe(end(), loop)
     # The loop's own thread may be who finds that nobody holds it; it cannot wait for itself.
