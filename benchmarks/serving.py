@@ -122,7 +122,7 @@ def throughput(
         for place in range(len(arms)):
             name = arms[(place + number) % len(arms)]
             prompts = prompts_of(next(parts), task)
-            prepared = calls_of(prompts, 2, generalist.name)
+            prepared = calls_of(prompts, 2, generalist.name) if name == "bare" else []
             start = time.perf_counter()
             if name.startswith("published"):
                 published(url, generalist.name, prompts, whole=name == "published")

@@ -18,6 +18,7 @@ TOPS = 20
 LARGEST_UNPACKED = 2**18
 """Pixels up to which a grey image is not packed."""
 GREYS = bytes(level for level in range(256) for _ in "RGB")
+"""The palette in which a pixel's number is its grey."""
 LARGEST_PNG = 4_000_000
 """Bytes above which an image travels as JPEG of quality 95."""
 
