@@ -16,9 +16,11 @@ class Step:
     """One token of the answer."""
 
     token: str
-    """The text of the token that was chosen; empty for the end."""
+    """The text of the token that was chosen; empty if it ends inside a character, or the answer."""
     tops: Mapping[str, float]
     """Text to probability of the tokens that could have been chosen, the chosen one among them."""
+    hidden: float = 0.0
+    """Probability of the tokens without a text that were not chosen: many may have none."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +37,23 @@ def parted(choices: Sequence[str], steps: Sequence[Step]) -> dict[Group, float]:
 
     They sum to 1. Choices that leave the answer's path together, by the same token, are one group:
     the server did not go there. A token belongs to the choices that no longer listed token begins:
-    `me` to `melanocytic nevus` where `melanoma` is a token. Empty if the tokens tell nothing.
+    `me` to `melanocytic nevus` where `melanoma` is a token. One that ends inside a character has no
+    text, and belongs to the choices that go on with a character of several bytes; if it was not
+    chosen, to those with another one than the answer. Empty if the tokens tell nothing.
     """
     groups: defaultdict[Group, float] = defaultdict(float)
+    unseen: list[tuple[list[str], str, float]] = []
     mass, said, alive = 1.0, "", list(choices)
     for step in steps:
         if len(alive) < 2:
             break
-        reached = _reached(alive, said, step.tops)
-        total = sum(p for token, p in step.tops.items() if reached[token])
+        reached = _reached(alive, said, [*step.tops, ""])
+        hidden = step.hidden if reached[""] else 0.0
+        total = sum(p for token, p in step.tops.items() if reached[token]) + hidden
         if not total or not reached.get(step.token):
             return {}
+        if hidden:
+            unseen.append((reached[""], said, mass * hidden / total))
         for token, chance in step.tops.items():
             if token != step.token and reached[token]:
                 groups[Group(tuple(reached[token]), said + token)] += mass * chance / total
@@ -56,21 +64,33 @@ def parted(choices: Sequence[str], steps: Sequence[Step]) -> dict[Group, float]:
         said += step.token
     if steps:
         groups[Group(tuple(alive), said)] += mass
+    for fits, begun, share in unseen:
+        others = [choice for choice in fits if not choice.startswith(_one_more(begun, said))]
+        groups[Group(tuple(others or fits), begun)] += share
     return dict(groups)
+
+
+def _one_more(begun: str, said: str) -> str:
+    """Return `said` up to the first character behind `begun` that is no space."""
+    rest = said[len(begun) :]
+    return begun + rest[: len(rest) - len(rest.lstrip()) + 1]
 
 
 def deciding(choices: Sequence[str]) -> int:
     """Return the tokens after which one choice alone is left; what follows need not be said.
 
-    No token is shorter than a byte, and one more ends a choice with which another begins.
+    No token is shorter than a byte, a server tells of whole characters only, and one token more
+    ends a choice with which another begins.
     """
-    ordered = sorted(choice.encode() for choice in choices)
-    return 1 + max((_shared(*pair) for pair in pairwise(ordered)), default=0)
+    return max((_until_parted(*pair) for pair in pairwise(sorted(choices))), default=1)
 
 
-def _shared(one: bytes, other: bytes) -> int:
-    """Return with how many bytes both begin."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+def _until_parted(one: str, other: str) -> int:
+    """Return the bytes of what both begin with and of the longer of the characters that follow."""
+    pairs = zip(one, other, strict=False)
+    n = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    widths = (len(text[n : n + 1].encode()) for text in (one, other))
+    return len(one[:n].encode()) + max(1, *widths)
 
 
 def meant(choices: Sequence[str], said: str) -> str | None:
@@ -85,7 +105,8 @@ def _starting(choices: Sequence[str], text: str) -> list[str]:
 
 def _reached(alive: Sequence[str], said: str, tokens: Iterable[str]) -> dict[str, list[str]]:
     """Return the choices that each token leads to; one that fits none ends the answer."""
-    found = {token: _starting(alive, said + token) if token else [] for token in tokens}
+    wide = [choice for choice in alive if not choice[len(said) :].lstrip()[:1].isascii()]
+    found = {token: _starting(alive, said + token) if token else wide for token in tokens}
     longest = {
         choice: max((t for t in found if choice in found[t]), key=len, default="")
         for choice in alive

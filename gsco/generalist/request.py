@@ -56,24 +56,31 @@ def call_of(request: Mapping[str, Any], model: str) -> dict[str, Any]:
 
 # Any: the client's response types differ by version in what may be missing.
 def step_of(token: Any) -> Step:
-    """Return a token with the alternatives that a server told of."""
+    """Return a token with the alternatives that a server told of, itself among them or not."""
     tops = {token.token: math.exp(token.logprob)}
+    # Tokens that end inside a character have no text; only the chosen one's likelihood tells it.
+    empty = [other.logprob for other in token.top_logprobs if not other.token]
+    if not token.token and token.logprob in empty:
+        empty.remove(token.logprob)
     for other in token.top_logprobs:
-        tops.setdefault(other.token, math.exp(other.logprob))
-    return Step(token.token, tops)
+        if other.token:
+            tops.setdefault(other.token, math.exp(other.logprob))
+    return Step(token.token, tops, sum(map(math.exp, empty)))
 
 
 # Any: what the client takes has many types.
 def going_on(request: Mapping[str, Any], said: str, rests: Sequence[str]) -> dict[str, Any]:
     """Return a request for one of `rests`, as if the server had said `said` already."""
-    *asked, last = request["messages"]
-    if last["role"] == "assistant":
-        said = last["content"] + said
-    else:
-        asked.append(last)
-    on = {"add_generation_prompt": False, "continue_final_message": True}
-    messages = [*asked, {"role": "assistant", "content": said}]
-    extra = only(rests) | on
+    extra = request["extra_body"] | only(rests)
+    messages = request["messages"]
+    if said:
+        *asked, last = messages
+        if last["role"] == "assistant":
+            said = last["content"] + said
+        else:
+            asked.append(last)
+        messages = [*asked, {"role": "assistant", "content": said}]
+        extra |= {"add_generation_prompt": False, "continue_final_message": True}
     return {**request, "messages": messages, "max_tokens": deciding(rests), "extra_body": extra}
 
 

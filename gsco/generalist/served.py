@@ -326,7 +326,7 @@ class ServedGeneralist:
         tokens = (answer.logprobs.content if answer.logprobs else None) or []
         groups = parted(choices, [step_of(token) for token in tokens])
         insides = await asyncio.gather(
-            *(self._inside(prompt, request, *both, worth) for both in groups.items())
+            *(self._inside(prompt, request, len(choices), *both, worth) for both in groups.items())
         )
         shares = dict.fromkeys(choices, 0.0)
         for mass, inside in zip(groups.values(), insides, strict=True):
@@ -336,12 +336,23 @@ class ServedGeneralist:
 
     # Any: what the client takes has many types.
     async def _inside(
-        self, prompt: Prompt, request: Mapping[str, Any], group: Group, mass: float, worth: float
+        self,
+        prompt: Prompt,
+        request: Mapping[str, Any],
+        asked: int,
+        group: Group,
+        mass: float,
+        worth: float,
     ) -> dict[str, float]:
-        """Return how choices that left an answer together share what the group has."""
+        """Return how choices that left an answer together share what the group has.
+
+        `asked` is how many choices that answer had.
+        """
         even = dict.fromkeys(group.choices, 1 / len(group.choices))
         rests = {choice[len(group.said) :]: choice for choice in group.choices}
-        if len(rests) == 1 or mass < worth or not group.said or not all(rests):
+        # Asked of all that it was asked of before, it would say the same again.
+        again = not group.said and len(rests) == asked
+        if len(rests) == 1 or mass < worth or again or not all(rests):
             return even
         on = going_on(request, group.said, list(rests))
         _, told = await self._shares(prompt, on, list(rests), worth / mass)

@@ -140,20 +140,31 @@ def completion(text: str, content: object) -> dict[str, Any]:
 
 
 def steps(chances: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Return the greedy path with tokens of two characters, as a constrained server tells it."""
-    said, out = "", []
-    best = max(chances, key=lambda choice: chances[choice])
+    """Return the greedy path as a constrained server tells it.
+
+    Tokens have two bytes, or one where a character may have more: a token that ends inside of one
+    has no text, and the next has all of it.
+    """
+    width = 2 if all(choice.isascii() for choice in chances) else 1
+    coded = {choice.encode(): p for choice, p in chances.items()}
+    said, out = b"", []
+    best = max(coded, key=lambda choice: coded[choice])
+
+    def told(token: bytes, chance: float) -> dict[str, Any]:
+        whole, before = (text.decode(errors="ignore") for text in (said + token, said))
+        text = whole[len(before) :] if token else END
+        return {"token": text, "logprob": math.log(chance), "bytes": None}
+
     while True:
-        alive = {c: p for c, p in chances.items() if c.startswith(said)}
-        tops: dict[str, float] = {}
+        alive = {c: p for c, p in coded.items() if c.startswith(said)}
+        tops: dict[bytes, float] = {}
         for choice, p in alive.items():
-            token = choice[len(said) : len(said) + 2] or END
+            token = choice[len(said) : len(said) + width]
             tops[token] = tops.get(token, 0.0) + p / sum(alive.values())
-        chosen = best[len(said) : len(said) + 2] or END
-        told = [{"token": t, "logprob": math.log(p), "bytes": None} for t, p in tops.items()]
-        line = {"token": chosen, "logprob": math.log(tops[chosen]), "bytes": None}
-        out.append(line | {"top_logprobs": told})
-        if chosen == END:
+        chosen = best[len(said) : len(said) + width]
+        others = [told(token, chance) for token, chance in tops.items()]
+        out.append(told(chosen, tops[chosen]) | {"top_logprobs": others})
+        if not chosen:
             return out
         said += chosen
 

@@ -54,6 +54,14 @@ def evenly(groups: Mapping[Group, float]) -> dict[str, float]:
         (("melanoma", "melanocytic"),
          [Step("me", {"melanoma": 0.2, "me": 0.8}), Step("lano", {"lano": 1.0})],
          {"melanoma": 0.2, "melanocytic": 0.8}),
+        # A token that ends inside a character has no text, chosen or not.
+        (("normal", "\u00f6dem"), [Step("normal", {"normal": 0.6}, 0.4)],
+         {"normal": 0.6, "\u00f6dem": 0.4}),
+        (("\u6b63", "\u80ba"), [Step("", {"": 0.6}, 0.4), Step("\u6b63", {"\u6b63": 1.0})],
+         {"\u6b63": 0.6, "\u80ba": 0.4}),
+        # Where it fits no choice, it ends the answer.
+        (("no", "no tumour"), [Step("no", {"no": 1.0}), Step("", {" tum": 0.3, "": 0.7})],
+         {"no": 0.7, "no tumour": 0.3}),
         (("A", "B"), [], {}),
         (("A", "B"), [Step("The", {"The": 1.0})], {}),
     ],
@@ -73,6 +81,8 @@ def test_the_tokens_of_an_answer_tell_the_probability_of_each_choice(
         (("no", "no tumour", "glioma"), 3),
         # Bytes, not characters: a token may be a part of one.
         (("\u00e4a", "\u00e4b"), 3),
+        # A server tells of whole characters only.
+        (("\u6b63", "no"), 3),
     ],
 )
 def test_one_choice_is_left_after_one_token_more_than_two_share_bytes(

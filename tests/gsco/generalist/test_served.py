@@ -71,6 +71,34 @@ def test_labels_that_begin_alike_are_told_apart_by_asking_how_the_answer_would_g
     assert began == further
 
 
+@pytest.mark.parametrize(
+    "chances",
+    [
+        {"normal": 0.55, "\u00f6dem": 0.45},
+        {"normal": 0.45, "\u00f6dem": 0.55},
+        {"normal": 0.4, "\u00f6dem": 0.35, "\u00fcbel": 0.25},
+        {"\u6b63\u5e38": 0.6, "\u80ba\u708e": 0.4},
+        {"\u6b63\u5e38": 0.4, "\u80ba\u708e": 0.3, "\u80ba\u6c34": 0.2, "\u7ed3\u8282": 0.1},
+        {"no": 0.2, "no \u00f6dem": 0.5, "no \u00fcbel": 0.3},
+        {"\u00e9": 0.7, "\u00e9a": 0.3},
+    ],
+)
+def test_labels_may_begin_with_characters_of_which_a_token_is_only_a_part(
+    chances: Mapping[str, float],
+) -> None:
+    def says(body: dict[str, Any]) -> Mapping[str, float]:
+        last = body["messages"][-1]
+        said = last["content"] if last["role"] == "assistant" else ""
+        return {rest: chances[said + rest] for rest in body["structured_outputs"]["choice"]}
+
+    task = replace(TASK, labels=tuple(map(Label, chances)))
+    picture = Image.new("RGB", (8, 8), "red")
+    asked = build_prompt(task, images=[picture], answer_form="label")
+    with serving(says) as server, connect([server.url]) as generalist:
+        (reading,) = generalist.read([asked], permutations=1)
+    assert reading.probabilities == pytest.approx(chances)
+
+
 def test_one_token_is_asked_for_a_letter_under_the_constraint() -> None:
     with serving() as server, connect([server.url]) as generalist:
         generalist.read([prompt()], permutations=1)

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from gsco.generalist.tiny import FOLDER
 from gsco.prompts import Prompt, build_prompt
 from gsco.serving import Server, Service, free_port
 from gsco.settings import Settings
-from gsco.task import task_named
+from gsco.task import Label, task_named
 from retrieval import Neighbour
 from specialists import Opinion
 
@@ -76,6 +77,26 @@ def test_served_and_embedded_say_the_same(servers: Sequence[Server]) -> None:
     for one, other in zip(embedded, served, strict=True):
         assert other.failure is None
         assert one.answer == other.answer
+        assert one.probabilities == pytest.approx(other.probabilities, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("normal", "\u00f6dem", "\u00fcbel"),
+        ("\u6b63\u5e38", "\u80ba\u708e", "\u7ed3\u8282", "\u80ba\u6c34\u80bf"),
+        ("no", "no \u00f6dem", "no \u00fcbel"),
+    ],
+)
+def test_served_and_embedded_say_the_same_of_labels_beyond_ascii(
+    servers: Sequence[Server], labels: tuple[str, ...]
+) -> None:
+    task = replace(task_named("pneumonia-cxr"), labels=tuple(map(Label, labels)))
+    asked = [build_prompt(task, images=[picture(n)], answer_form="label") for n in range(3)]
+    embedded = EmbeddedGeneralist().read(asked)
+    with connect([servers[0].url]) as generalist:
+        served = generalist.read(asked)
+    for one, other in zip(embedded, served, strict=True):
         assert one.probabilities == pytest.approx(other.probabilities, abs=0.02)
 
 
