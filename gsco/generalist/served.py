@@ -10,6 +10,7 @@ a word, and a free answer would look like a decision.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from contextlib import asynccontextmanager
 from queue import SimpleQueue
 from threading import Lock, Thread, current_thread
@@ -165,8 +166,13 @@ class ServedGeneralist:
 
     async def aread(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
         """Do the same without blocking the caller's loop."""
-        work = asyncio.run_coroutine_threadsafe(self._read(prompts, permutations), self._loop)
-        return await asyncio.wrap_future(work)
+        work = asyncio.wrap_future(self._begin(self._read(prompts, permutations)))
+        try:
+            return await work
+        except asyncio.CancelledError as error:
+            if (caller := asyncio.current_task()) and caller.cancelling():
+                raise
+            raise self._closed() from error
 
     def write(self, prompt: Prompt, longest: int = 500, *, whole: bool = False) -> Iterator[str]:
         """Stream free text of at most `longest` tokens; in one piece, which is quicker, if `whole`.
@@ -186,17 +192,19 @@ class ServedGeneralist:
             finally:
                 pieces.put(None)
 
-        work = asyncio.run_coroutine_threadsafe(pump(), self._loop)
+        work = self._begin(pump())
         try:
             while (piece := pieces.get()) is not None:
                 yield piece
             work.result()
+        except CancelledError as error:
+            raise self._closed() from error
         finally:
             # A reader that goes away early stops the writing.
             work.cancel()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; what is under way ends with a `GeneralistError`."""
         self._end()
 
     def __enter__(self) -> Self:
@@ -207,10 +215,21 @@ class ServedGeneralist:
         """Close the connections."""
         self.close()
 
+    def _begin(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        if not self._end.alive:
+            work.close()
+            raise self._closed()
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _closed(self) -> GeneralistError:
+        return GeneralistError(f"The connections to {self.name!r} are closed. Connect again.")
+
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        running = asyncio.run_coroutine_threadsafe(work, self._loop)
+        running = self._begin(work)
         try:
             return running.result()
+        except CancelledError as error:
+            raise self._closed() from error
         finally:
             # Whoever interrupts the caller means the work, too; what is done stays done.
             running.cancel()
@@ -430,10 +449,15 @@ def _turn(loop: asyncio.AbstractEventLoop) -> None:
 def _end(
     loop: asyncio.AbstractEventLoop, thread: Thread, clients: Sequence[openai.AsyncOpenAI]
 ) -> None:
-    """Close the clients and stop their loop."""
+    """End what is under way, close the clients and stop their loop."""
 
     async def end() -> None:
         try:
+            # Who waits for an answer would wait for ever once the loop stands still.
+            under_way = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
             for client in clients:
                 await client.close()
         finally:

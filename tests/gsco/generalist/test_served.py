@@ -3,8 +3,10 @@ import base64
 import gc
 import io
 import threading
+import time
 import weakref
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -236,6 +238,29 @@ def test_a_client_that_cannot_be_closed_keeps_nobody_waiting(
     generalist.close()
     generalist.close()
     assert threading.active_count() <= before
+
+
+@pytest.mark.parametrize("ask", ["read", "write", "write whole", "aread"])
+def test_who_waits_for_an_answer_is_told_when_the_connections_are_closed(ask: str) -> None:
+    def wait(generalist: ServedGeneralist) -> object:
+        if ask == "aread":
+            return asyncio.run(generalist.aread([prompt()]))
+        if ask == "read":
+            return generalist.read([prompt()])
+        return list(generalist.write(prompt(), whole=ask == "write whole"))
+
+    with serving() as server, ThreadPoolExecutor(1) as pool:
+        generalist = connect([server.url])
+        server.delay = 1.0
+        before = len(server.requests)
+        waiting = pool.submit(wait, generalist)
+        while len(server.requests) == before:
+            time.sleep(0.01)
+        generalist.close()
+        with pytest.raises(GeneralistError, match="are closed"):
+            waiting.result(10)
+        with pytest.raises(GeneralistError, match="are closed"):
+            wait(generalist)
 
 
 def test_a_server_named_in_the_settings_is_proved_too() -> None:
