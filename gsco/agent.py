@@ -29,7 +29,7 @@ from specialists import SpecialistError
 
 if TYPE_CHECKING:
     from gsco.generalist import Generalist
-    from gsco.prompts import Style
+    from gsco.prompts import Form, Style
     from gsco.writing import Picture
 
 BATCH = 64
@@ -47,15 +47,23 @@ class Step:
 def open_generalist(settings: Settings | None = None) -> "Generalist":
     """Return the generalist that the settings name; the shipped gsco-tiny if they name none."""
     settings = settings or Settings()
+    form = _form_of(settings.answer_form)
     if settings.generalist.startswith(("http://", "https://")):
         from gsco.generalist.served import connect
 
         urls = [url.strip() for url in settings.generalist.split(",")]
-        return connect(urls, model=settings.generalist_model, api_key=settings.api_key)
+        name, key = settings.generalist_model, settings.api_key
+        return connect(urls, model=name, api_key=key, answer_form=form)
     from gsco.generalist.embedded import EmbeddedGeneralist
     from gsco.generalist.tiny import FOLDER
 
-    return EmbeddedGeneralist(settings.generalist or FOLDER)
+    return EmbeddedGeneralist(settings.generalist or FOLDER, answer_form=form)
+
+
+def _form_of(text: str) -> "Form | None":
+    if text and text not in ("letter", "label"):
+        raise UsageError(unknown("answer form", text, ("letter", "label"), "gsco --help"))
+    return "label" if text == "label" else "letter" if text else None
 
 
 class GSCo:

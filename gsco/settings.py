@@ -25,6 +25,9 @@ class Settings:
     """URL(s) of OpenAI-style servers, a model folder or hub id; empty for the shipped gsco-tiny."""
     generalist_model: str = ""
     """Name of the model on the server; empty to take the one it serves."""
+    answer_form: str = ""
+    """`letter` or `label`: what the generalist is asked to say; empty to take what its card says,
+    or for a server on another machine, its name: labels for gsco-tiny, letters for all others."""
     api_key: str = ""
     """Key for the server, if it wants one. Never written to a log or a file."""
     login: str = ""

@@ -1,8 +1,10 @@
 """The client of one OpenAI-style server, and what the server means when it refuses."""
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import openai
+from openai.types import Model
 
 from gsco.errors import GeneralistError, PromptTooLongError
 from gsco.loopback import is_loopback
@@ -29,6 +31,12 @@ def client_of(url: str, api_key: str = "", timeout: float = 120.0) -> openai.Asy
 def is_local(url: str) -> bool:
     """Whether a server is on this machine; images for it must not pass through a proxy."""
     return is_loopback(urlsplit(url).hostname or "")
+
+
+def folder_of(model: Model) -> Path | None:
+    """Return where vLLM says that it loaded a model from, if that is a whole path."""
+    root = Path(str(getattr(model, "root", "")))
+    return root if root.is_absolute() else None
 
 
 def refusal_of(url: str, error: openai.APIError) -> GeneralistError | None:

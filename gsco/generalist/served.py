@@ -9,9 +9,10 @@ a word, and a free answer would look like a decision.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import asynccontextmanager
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock, Thread, current_thread
 from typing import Any, Self, TypeVar
@@ -22,8 +23,9 @@ from openai.types import CompletionUsage
 
 from gsco.case import Reading
 from gsco.errors import GeneralistError
+from gsco.generalist.card import CARD, Card, card_of
 from gsco.generalist.choice import Group, meant, parted
-from gsco.generalist.client import client_of, refusal_of
+from gsco.generalist.client import client_of, folder_of, is_local, refusal_of
 from gsco.generalist.pool import AT_ONCE, Endpoint, Pool
 from gsco.generalist.reading import Score, combine, expand, unread
 from gsco.generalist.request import (
@@ -67,8 +69,9 @@ def connect(
         urls: addresses up to and with `/v1`; those that do not answer now are left for later.
         model: its name on the servers; the one that they offer if empty.
         api_key: if the servers want one.
-        answer_form: what suits the model; `label` for gsco-tiny, else `letter`, if None.
-        writes: whether it can write free text; all but gsco-tiny can, if None.
+        answer_form: what suits the model; if None, what the card in its folder says where that is
+            on this machine, else `label` for gsco-tiny and `letter` for others.
+        writes: whether it can write free text; if None, what the card says, else all but gsco-tiny.
         timeout: seconds that one request may take.
         at_once: most requests in flight at one server.
 
@@ -237,18 +240,18 @@ class ServedGeneralist:
     async def _check(self) -> None:
         """Prove all servers at once; those that do not answer now are left for later."""
         found = await asyncio.gather(*map(self._offers, self._pool.endpoints))
-        offered = [name for names in found for name in names or ()]
+        offered = {name: root for names in found for name, root in (names or {}).items()}
         if not offered:
             raise GeneralistError(self._pool.dead())
-        self.name = self.name or offered[0]
+        self.name = self.name or next(iter(offered))
         if self.name not in offered:
             raise GeneralistError(
                 f"No server offers the model {self.name!r}. "
-                f"Offered: {', '.join(sorted(set(offered)))}. Set `generalist_model` to one."
+                f"Offered: {', '.join(sorted(offered))}. Set `generalist_model` to one."
             )
-        if "gsco-tiny" in self.name:
-            self.answer_form = self._form or "label"
-            self.writes = bool(self._writes)
+        card = _card_of(self.name, offered[self.name])
+        self.answer_form = self._form or card.answer_form
+        self.writes = card.writes if self._writes is None else self._writes
         pairs = zip(self._pool.endpoints, found, strict=True)
         answering = [(endpoint, names) for endpoint, names in pairs if names]
         proofs = await asyncio.gather(*(self._admits(*pair) for pair in answering))
@@ -257,10 +260,17 @@ class ServedGeneralist:
         if not any(proofs):
             raise GeneralistError(self._pool.dead())
 
-    async def _offers(self, endpoint: Endpoint) -> list[str] | None:
-        """Return the names of a server's models; None if it cannot be asked."""
+    async def _offers(self, endpoint: Endpoint) -> dict[str, Path | None] | None:
+        """Return the names of a server's models, and their folders if it is on this machine.
+
+        None if it cannot be asked.
+        """
+        here = is_local(endpoint.url)
         try:
-            return [model.id async for model in endpoint.client.models.list()]
+            return {
+                model.id: folder_of(model) if here else None
+                async for model in endpoint.client.models.list()
+            }
         except openai.APIError as error:
             _mark(endpoint, error)
             return None
@@ -270,7 +280,7 @@ class ServedGeneralist:
         offered = await self._offers(endpoint)
         return offered is not None and await self._admits(endpoint, offered)
 
-    async def _admits(self, endpoint: Endpoint, offered: Sequence[str]) -> bool:
+    async def _admits(self, endpoint: Endpoint, offered: Collection[str]) -> bool:
         """Return whether a server offers the model and keeps to an impossible choice."""
         if self.name not in offered:
             found = ", ".join(offered) or "nothing"
@@ -436,6 +446,14 @@ class ServedGeneralist:
             f"A request to {self.name!r} failed {TRIES} times, last with {type(last).__name__} at "
             f"{endpoint.url!r}. See the log of the server."
         )
+
+
+def _card_of(name: str, folder: Path | None) -> Card:
+    """Return how to ask a model: by the card in its folder, or by its name."""
+    if folder and (folder / CARD).is_file():
+        return card_of(folder)
+    tiny = "gsco-tiny" in name
+    return Card(name, "label" if tiny else "letter", writes=not tiny)
 
 
 def _turn(loop: asyncio.AbstractEventLoop) -> None:

@@ -95,7 +95,10 @@ def command(service: Service, build: Build) -> list[str]:
         # Blocks of 128 tokens, the default, are longer than what short prompts share.
         flags += ["--dtype", "float32", "--enforce-eager", "--block-size", "32"]
     module = "vllm.entrypoints.cli.main"
-    return [sys.executable, "-m", module, "serve", str(service.model), *flags, *service.extra]
+    # A whole path, by which clients on this machine find the model's card.
+    folder = Path(service.model)
+    model = str(folder.resolve() if folder.is_dir() else service.model)
+    return [sys.executable, "-m", module, "serve", model, *flags, *service.extra]
 
 
 def environment(build: Build, inherited: Mapping[str, str]) -> dict[str, str]:

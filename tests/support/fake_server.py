@@ -5,7 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -47,6 +47,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
         self.says, self.enforces, self.logprobs, self.status = says, enforces, logprobs, status
         self.model, self.delay = model, delay
+        self.root = model
         self.requests: list[dict[str, Any]] = []
         self.refuses: Callable[[dict[str, Any]], int] = lambda body: self.status
         self.error = "prompt too long"
@@ -66,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         model = {"id": self.server.model, "object": "model", "created": 0, "owned_by": "test"}
-        self._json({"object": "list", "data": [model]})
+        self._json({"object": "list", "data": [model | {"root": self.server.root}]})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -75,7 +76,9 @@ class Handler(BaseHTTPRequestHandler):
             self.server.busy += 1
             self.server.busiest = max(self.server.busiest, self.server.busy)
         try:
-            self._reply(body)
+            # A client may go away before its answer comes.
+            with suppress(BrokenPipeError):
+                self._reply(body)
         finally:
             with self.server.lock:
                 self.server.busy -= 1

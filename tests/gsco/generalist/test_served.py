@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from fake_server import CHANCES, DEAD, TASK, serving
 from PIL import Image
 
 from gsco.agent import open_generalist
-from gsco.errors import GeneralistError
+from gsco.errors import GeneralistError, UsageError
+from gsco.generalist.card import CARD
 from gsco.generalist.request import data_url
 from gsco.generalist.served import ServedGeneralist, connect
 from gsco.prompts import Prompt, build_prompt
@@ -268,6 +270,15 @@ def test_a_server_named_in_the_settings_is_proved_too() -> None:
         open_generalist(Settings(generalist=server.url))
 
 
+def test_the_settings_tell_how_a_model_is_asked() -> None:
+    with serving() as server:
+        settings = Settings(generalist=server.url, answer_form="label")
+        with open_generalist(settings) as generalist:  # type: ignore[attr-defined]  # a served one
+            assert generalist.answer_form == "label"
+        with pytest.raises(UsageError, match=r"answer form 'lable'.*Did you mean 'label'"):
+            open_generalist(replace(settings, answer_form="lable"))
+
+
 def test_a_wrong_model_name_is_answered_with_those_that_are_offered() -> None:
     with (
         serving() as server,
@@ -306,8 +317,19 @@ def test_no_server_at_all_is_refused() -> None:
 def test_the_form_of_answer_follows_the_name_of_the_model_unless_it_is_given() -> None:
     with serving() as server, connect([server.url]) as generalist:
         assert generalist.answer_form == "letter"
-    with ServedGeneralist([DEAD], model="gsco-tiny", answer_form="letter") as generalist:
-        assert generalist.answer_form == "letter"
+    tiny = serving(model="gsco-tiny")
+    with tiny as server, connect([server.url]) as generalist:
+        assert generalist.answer_form == "label"
+        with connect([server.url], answer_form="letter") as told:
+            assert told.answer_form == "letter"
+
+
+def test_a_model_on_this_machine_is_asked_as_the_card_in_its_folder_says(tmp_path: Path) -> None:
+    (tmp_path / CARD).write_text('{"answer_form": "label", "writes": false}', encoding="utf-8")
+    with serving(model="mine") as server:
+        server.root = str(tmp_path)
+        with connect([server.url]) as generalist:
+            assert (generalist.answer_form, generalist.writes) == ("label", False)
 
 
 @pytest.mark.parametrize(

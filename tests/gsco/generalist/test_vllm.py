@@ -153,6 +153,7 @@ def test_a_tuned_model_is_served_as_it_is(
     with Server(Service(tuned, free_port()), log=tmp_path / "log") as server:
         server.wait(600)
         with connect([server.url]) as generalist:
+            assert (generalist.answer_form, generalist.writes) == ("label", False)
             served = generalist.read(asked)
     for one, other, old in zip(embedded, served, before, strict=True):
         assert other.failure is None
