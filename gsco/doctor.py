@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from string import ascii_uppercase
 from threading import Thread
 from typing import Any, NamedTuple
 
 import openai
 from PIL import Image
 
-from gsco.generalist.client import is_local
+from gsco.generalist.client import NO_API, TIMEOUT, first_of, is_local
 from gsco.generalist.request import TOPS, data_url, image_part, only, step_of
 from gsco.generalist.served import IMPOSSIBLE
 
@@ -50,7 +51,12 @@ class Patient:
 
     # Any: the client's many overloads do not pass through one function.
     def ask(
-        self, content: object, choices: Sequence[str], most: int = 1, salt: str | None = None
+        self,
+        content: object,
+        choices: Sequence[str],
+        most: int = 1,
+        salt: str | None = None,
+        tops: int = TOPS,
     ) -> Any:
         """Ask with a constraint and return the first choice of the answer.
 
@@ -59,6 +65,7 @@ class Patient:
             choices: what may be said.
             most: tokens.
             salt: prompts with another one share no prefix cache with this one.
+            tops: alternatives to tell of.
         """
         past = {} if salt is None else {"cache_salt": salt}
         said = self.client.chat.completions.create(
@@ -67,10 +74,10 @@ class Patient:
             max_tokens=most,
             temperature=0,
             logprobs=True,
-            top_logprobs=TOPS,
+            top_logprobs=tops,
             extra_body={**only(choices), **past},
         )
-        return said.choices[0]
+        return first_of(said)
 
     def chances(self, content: object, salt: str | None = None) -> dict[str, float]:
         """Return the probability of each token told of as the beginning of an odd answer."""
@@ -92,13 +99,13 @@ def examine(url: str, *, model: str = "", api_key: str = "") -> list[Check]:
     with openai.OpenAI(
         base_url=url,
         api_key=api_key or "none",
-        timeout=120,
+        timeout=TIMEOUT,
         max_retries=0,
         http_client=openai.DefaultHttpxClient(trust_env=not is_local(url)),
     ) as client:
         try:
             offered = list(client.models.list())
-        except (openai.APIError, TypeError) as error:
+        except (openai.APIError, *NO_API) as error:
             remedy = f"{SERVE}, and give the address with /v1 at its end."
             return [Check("answers", False, f"{type(error).__name__}: {error}"[:200], remedy)]
         names = [one.id for one in offered]
@@ -119,7 +126,7 @@ def _tried(trial: "Trial", patient: Patient) -> Check:
         ok, found = trial.run(patient)
     except openai.APIStatusError as error:
         ok, found = False, f"refused: {error.status_code} {error.message[:160]}"
-    except openai.APIError as error:
+    except openai.OpenAIError as error:
         ok, found = False, f"{type(error).__name__}: {error}"[:200]
     return Check(trial.name, ok, found, "" if ok else trial.remedy)
 
@@ -149,6 +156,12 @@ def tells_probabilities(patient: Patient) -> Finding:
         if token.strip() and any(word.startswith(token.strip()) for word in ODD)
     )
     return Finding(allowed > 0.99, f"what is allowed has {allowed:.3f} of the probability")
+
+
+def tells_of_all_letters(patient: Patient) -> Finding:
+    """Let it choose among all letters, and tell of each."""
+    patient.ask("Say a letter.", ascii_uppercase, tops=len(ascii_uppercase))
+    return Finding(True, f"tells of {len(ascii_uppercase)} options")
 
 
 def looks_at_images(patient: Patient) -> Finding:
@@ -215,7 +228,13 @@ TRIALS = (
     Trial(
         "probabilities after the constraint",
         tells_probabilities,
-        f"{SERVE}, or with `--logprobs-mode processed_logprobs --max-logprobs 30`.",
+        f"{SERVE}, or with `--logprobs-mode processed_logprobs`.",
+    ),
+    Trial(
+        "tells of many options",
+        tells_of_all_letters,
+        f"{SERVE}, or with `--max-logprobs -1`; until then, tasks of more than {TOPS} options "
+        "are refused.",
     ),
     Trial(
         "looks at the image",

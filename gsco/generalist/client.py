@@ -1,6 +1,7 @@
 """The client of one OpenAI-style server, and what the server means when it refuses."""
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import openai
@@ -13,7 +14,13 @@ TOO_LONG = ("context length", "maximum model length")
 """How vLLM says so, for the text alone and with the images' tokens."""
 
 
-def client_of(url: str, api_key: str = "", timeout: float = 120.0) -> openai.AsyncOpenAI:
+TIMEOUT = 120.0
+"""Seconds that one request may take."""
+NO_API = (AttributeError, TypeError)
+"""What the client raises of a list of models that is none: of a web page, say."""
+
+
+def client_of(url: str, api_key: str = "", timeout: float = TIMEOUT) -> openai.AsyncOpenAI:
     """Return a client that never repeats a request by itself.
 
     Its connections are aiohttp's: with the client's default ones, a request costs more the more of
@@ -39,7 +46,19 @@ def folder_of(model: Model) -> Path | None:
     return root if root.is_absolute() else None
 
 
-def refusal_of(url: str, error: openai.APIError) -> GeneralistError | None:
+# Any: of a page that is no API's, the client makes a text.
+def first_of(said: Any) -> Any:
+    """Return the first choice of a completion.
+
+    Raises:
+        openai.OpenAIError: it has none; perhaps it will next time.
+    """
+    if choices := getattr(said, "choices", None):
+        return choices[0]
+    raise openai.OpenAIError("The answer holds no choice")
+
+
+def refusal_of(url: str, error: openai.OpenAIError) -> GeneralistError | None:
     """Return what a refusal means; None if it may be otherwise later.
 
     That is: no connection, too busy, or the server's own fault.
@@ -54,6 +73,8 @@ def refusal_of(url: str, error: openai.APIError) -> GeneralistError | None:
         404: "The URL must end with /v1, and the model's name must be one that it offers.",
         400: "Recall fewer neighbours, or serve with a longer context and more images a prompt.",
     }
+    if error.status_code == 400 and "logprobs" in error.message:
+        advice[400] = "Serve with `--max-logprobs -1`: so many options need as many probabilities."
     too_long = error.status_code == 400 and any(words in error.message for words in TOO_LONG)
     return (PromptTooLongError if too_long else GeneralistError)(
         f"The generalist at {url!r} refused the request: {error.status_code!r} "

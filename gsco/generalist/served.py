@@ -25,7 +25,15 @@ from gsco.case import Reading
 from gsco.errors import GeneralistError
 from gsco.generalist.card import CARD, Card, card_of
 from gsco.generalist.choice import Group, meant, parted
-from gsco.generalist.client import client_of, folder_of, is_local, refusal_of
+from gsco.generalist.client import (
+    NO_API,
+    TIMEOUT,
+    client_of,
+    first_of,
+    folder_of,
+    is_local,
+    refusal_of,
+)
 from gsco.generalist.pool import AT_ONCE, Endpoint, Pool
 from gsco.generalist.reading import Score, combine, expand, unread
 from gsco.generalist.request import (
@@ -60,7 +68,7 @@ def connect(
     api_key: str = "",
     answer_form: Form | None = None,
     writes: bool | None = None,
-    timeout: float = 120.0,
+    timeout: float = TIMEOUT,
     at_once: int = AT_ONCE,
 ) -> "ServedGeneralist":
     """Return a generalist once a server has answered, offers the model and keeps to choices.
@@ -108,7 +116,7 @@ class ServedGeneralist:
         api_key: str = "",
         answer_form: Form | None = None,
         writes: bool | None = None,
-        timeout: float = 120.0,
+        timeout: float = TIMEOUT,
         at_once: int = AT_ONCE,
         patience: float = PATIENCE,
     ) -> None:
@@ -273,7 +281,12 @@ class ServedGeneralist:
             }
         except openai.APIError as error:
             _mark(endpoint, error)
-            return None
+        except NO_API:
+            endpoint.refusal = (
+                f"What answers at {endpoint.url!r} does not offer models as OpenAI's API does. "
+                "Give the address of a server, with /v1 at its end."
+            )
+        return None
 
     async def _prove(self, endpoint: Endpoint) -> bool:
         """Return whether a server answers, offers the model and keeps to choices."""
@@ -293,10 +306,10 @@ class ServedGeneralist:
                 max_tokens=8,
                 extra_body=only([IMPOSSIBLE]),
             )
-        except openai.APIError as error:
+            text = first_of(said).message.content or ""
+        except openai.OpenAIError as error:
             _mark(endpoint, error)
             return False
-        text = said.choices[0].message.content or ""
         if text.strip() == IMPOSSIBLE:
             return True
         endpoint.refusal = (
@@ -433,7 +446,9 @@ class ServedGeneralist:
                 start = time.monotonic()
                 try:
                     said = await endpoint.client.chat.completions.create(**call)
-                except openai.APIError as error:
+                    if not request.get("stream"):
+                        first_of(said)
+                except openai.OpenAIError as error:
                     if refusal := refusal_of(endpoint.url, error):
                         raise refusal from error
                     endpoint.failed()
@@ -443,8 +458,8 @@ class ServedGeneralist:
                 yield said
                 return
         raise GeneralistError(
-            f"A request to {self.name!r} failed {TRIES} times, last with {type(last).__name__} at "
-            f"{endpoint.url!r}. See the log of the server."
+            f"A request to {self.name!r} failed {TRIES} times, last at {endpoint.url!r} with "
+            f"{type(last).__name__} ({str(last)[:200]}). See the log of the server."
         )
 
 
@@ -488,7 +503,7 @@ def _end(
         thread.join()
 
 
-def _mark(endpoint: Endpoint, error: openai.APIError) -> None:
+def _mark(endpoint: Endpoint, error: openai.OpenAIError) -> None:
     """Turn an endpoint away, or let it rest if waiting may help."""
     if refusal := refusal_of(endpoint.url, error):
         endpoint.refusal = str(refusal)

@@ -28,8 +28,6 @@ from gsco.generalist.card import card_of
 from gsco.settings import process_environment
 
 HOST = "127.0.0.1"
-TOPS = 30
-"""Alternatives that the server tells of each token: more than there are letters."""
 NOWHERE = "none.invalid"
 """The one domain that images may be fetched from: it cannot exist (RFC 2606)."""
 STOP_SECONDS = 15.0
@@ -84,7 +82,8 @@ def command(service: Service, build: Build) -> list[str]:
     flags = [
         *("--host", HOST, "--port", str(service.port)),
         *("--served-model-name", service.offered),
-        *("--logprobs-mode", "processed_logprobs", "--max-logprobs", str(TOPS)),
+        # A task may have any number of labels, and a probability is told of each.
+        *("--logprobs-mode", "processed_logprobs", "--max-logprobs", "-1"),
         "--enable-prefix-caching",
         *("--limit-mm-per-prompt", f'{{"image": {service.images}}}'),
         *("--allowed-media-domains", NOWHERE),

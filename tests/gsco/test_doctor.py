@@ -38,7 +38,7 @@ def failed(server: Server) -> dict[str, Check]:
 def test_a_healthy_server_passes_every_check() -> None:
     with serving(looking) as server:
         checks = examine(server.url)
-    assert len(checks) == 8
+    assert len(checks) == 9
     assert all(check.ok and not check.remedy for check in checks)
     assert checks[0].found == "offers tiny-vlm; context of unknown tokens"
 
@@ -118,6 +118,22 @@ def test_a_dead_server_and_a_wrong_model_end_the_examination() -> None:
     assert "offered: tiny-vlm" in check.remedy
 
 
+def test_a_page_that_is_no_server_ends_the_examination() -> None:
+    with serving(looking) as server:
+        server.page = "<html>Welcome</html>"
+        (check,) = examine(server.url)
+    assert not check.ok
+    assert "with /v1 at its end" in check.remedy
+
+
+def test_a_server_that_tells_of_few_options_is_found() -> None:
+    with serving(looking) as server:
+        server.refuses = lambda body: 400 if body["top_logprobs"] > 20 else 200
+        found = failed(server)
+    assert set(found) == {"tells of many options"}
+    assert "--max-logprobs -1" in found["tells of many options"].remedy
+
+
 @pytest.mark.parametrize(("enforces", "code"), [(True, None), (False, 2)])
 def test_the_command_fails_if_a_check_does(
     enforces: bool,
@@ -132,4 +148,4 @@ def test_the_command_fails_if_a_check_does(
     assert (ended.value.code or None) == code
     shown = json.loads(capsys.readouterr().out)
     assert shown["version"] == 1
-    assert len(shown["checks"]) == 8
+    assert len(shown["checks"]) == 9

@@ -55,7 +55,7 @@ def test_the_flags_are_those_that_the_client_relies_on() -> None:
         "serve org/model",
         "--host 127.0.0.1 --port 8001",
         "--served-model-name org/model",
-        "--logprobs-mode processed_logprobs --max-logprobs 30",
+        "--logprobs-mode processed_logprobs --max-logprobs -1",
         "--enable-prefix-caching",
         '--limit-mm-per-prompt {"image": 4}',
         "--allowed-media-domains none.invalid",

@@ -48,6 +48,7 @@ class Server(ThreadingHTTPServer):
         self.says, self.enforces, self.logprobs, self.status = says, enforces, logprobs, status
         self.model, self.delay = model, delay
         self.root = model
+        self.page = ""
         self.requests: list[dict[str, Any]] = []
         self.refuses: Callable[[dict[str, Any]], int] = lambda body: self.status
         self.error = "prompt too long"
@@ -66,6 +67,9 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        if self.server.page:
+            self._send(self.server.page, 200, "text/html")
+            return
         model = {"id": self.server.model, "object": "model", "created": 0, "owned_by": "test"}
         self._json({"object": "list", "data": [model | {"root": self.server.root}]})
 
@@ -99,6 +103,8 @@ class Handler(BaseHTTPRequestHandler):
         if not self.server.enforces:
             return completion("Certainly! It looks", None)
         chances = {c: 1.0 for c in choices} if len(choices) == 1 else self.server.says(body)
+        if not chances:
+            return completion("", None) | {"choices": []}
         content = steps(chances)[: body["max_tokens"]]
         said = "".join(line["token"] for line in content if line["token"] != END)
         told = body.get("logprobs") and self.server.logprobs
@@ -120,12 +126,15 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"data: [DONE]\n\n")
 
     def _json(self, data: object, status: int = 200) -> None:
-        text = json.dumps(data).encode()
+        self._send(json.dumps(data), status, "application/json")
+
+    def _send(self, text: str, status: int, kind: str) -> None:
+        coded = text.encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(coded)))
         self.end_headers()
-        self.wfile.write(text)
+        self.wfile.write(coded)
 
 
 def completion(text: str, content: object) -> dict[str, Any]:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_server import CHANCES, DEAD, TASK, serving
+from fake_server import CHANCES, DEAD, TASK, by_label, serving
 from PIL import Image
 
 from gsco.agent import open_generalist
 from gsco.errors import GeneralistError, UsageError
 from gsco.generalist.card import CARD
-from gsco.generalist.request import data_url
+from gsco.generalist.request import data_url, urls_of
 from gsco.generalist.served import ServedGeneralist, connect
 from gsco.prompts import Prompt, build_prompt
 from gsco.settings import Settings
@@ -307,6 +307,34 @@ def test_a_refused_request_says_why() -> None:
             list(generalist.write(prompt()))
         with pytest.raises(GeneralistError, match="refused the request"):
             list(generalist.write(prompt(), whole=True))
+
+
+def test_a_page_that_is_no_server_is_told_from_one() -> None:
+    with serving() as server:
+        server.page = "<html>Welcome</html>"
+        with pytest.raises(GeneralistError, match=r"does not offer models.*with /v1"):
+            connect([server.url])
+
+
+def test_an_answer_without_choices_costs_no_other_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gsco.generalist.pool.FIRST_REST", 0.01)
+    odd = prompt(size=16)
+
+    def says(body: dict[str, Any]) -> Mapping[str, float]:
+        return {} if urls_of(odd)[id(odd.images[0])] in str(body) else by_label(body)
+
+    with serving(says) as server, connect([server.url]) as generalist:
+        broken, whole = generalist.read([odd, prompt()])
+    assert "failed 4 times" in str(broken.failure)
+    assert "holds no choice" in str(broken.failure)
+    assert whole.answer == "no tumour"
+
+
+def test_so_many_options_that_a_server_tells_of_too_few_are_refused_with_the_cure() -> None:
+    with serving() as server, connect([server.url]) as generalist:
+        server.status, server.error = 400, "Requested sample logprobs of 31, greater than 30"
+        with pytest.raises(GeneralistError, match="--max-logprobs -1"):
+            generalist.read([prompt()])
 
 
 def test_no_server_at_all_is_refused() -> None:
