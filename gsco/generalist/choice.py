@@ -125,14 +125,19 @@ class Branch:
     prefix: tuple[int, ...]
     following: tuple[int, ...]
     rivals: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-    """Tokens that only begin what is left of some choices, and the numbers of those choices."""
+    """Tokens that only begin what is left of some choices, or end one as well as its own end does,
+    and the numbers of those choices."""
 
 
 class Vocabulary:
     """The tokens of a model, by which a constraint on texts lets an answer go on."""
 
-    def __init__(self, tokens: Mapping[str, int]) -> None:
-        """Take each token's text, as the tokenizer stores it, and its number."""
+    def __init__(self, tokens: Mapping[str, int], ends: Sequence[int] = ()) -> None:
+        """Take each token's text, as the tokenizer stores it, and its number.
+
+        `ends` are those that end an answer as well as the one that stands at a sequence's end.
+        """
+        self.ends = ends
         self._numbers = tokens
         self._texts = {number: text for text, number in tokens.items()}
 
@@ -182,7 +187,8 @@ def _branch(
         for token, places in begun.items()
         if token not in following
     }
-    return Branch(prefix, following, rivals)
+    ended = [number for number, rest in rests if len(rest) == 1]
+    return Branch(prefix, following, rivals | {end: (n,) for n in ended for end in vocabulary.ends})
 
 
 def weigh(

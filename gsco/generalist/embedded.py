@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from inspect import signature
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import Any, cast
 
 import torch
@@ -66,10 +66,7 @@ class EmbeddedGeneralist:
     @cached_property
     def identity(self) -> str:
         """The name and, behind an @, the hash of its weights or the commit on the hub."""
-        files = sorted(Path(self._source).glob("*.safetensors"))
-        hashes = [file_sha256(file) for file in files]
-        commit = getattr(self._model.config, "_commit_hash", None)
-        return "@".join(filter(None, (self.name, "+".join(hashes) or commit)))
+        return "@".join(filter(None, (self.name, weights_of(self._source, self._model))))
 
     def spent(self) -> int:
         """Return the tokens read and written since the last call, of all threads."""
@@ -106,22 +103,51 @@ class EmbeddedGeneralist:
         return await asyncio.to_thread(self.read, prompts, permutations)
 
     def write(self, prompt: Prompt, longest: int = 300, *, whole: bool = False) -> Iterator[str]:
-        """Stream free text of at most `longest` tokens."""
-        from transformers import TextIteratorStreamer
+        """Stream free text of at most `longest` tokens; a reader that goes away ends the writing.
 
-        streamer = TextIteratorStreamer(
-            self._tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=600
-        )
+        Raises:
+            GeneralistError: the model fails while it writes.
+        """
+        from transformers import StoppingCriteriaList, TextIteratorStreamer
+
+        streamer = TextIteratorStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
+        left = Event()
+        problems: list[RuntimeError] = []
+
+        def is_left(tokens: Tensor, scores: object) -> Tensor:
+            return torch.full((len(tokens),), left.is_set(), device=tokens.device)
+
+        def generate() -> None:
+            try:
+                self._model.generate(
+                    **inputs,
+                    streamer=streamer,
+                    stopping_criteria=StoppingCriteriaList([is_left]),
+                    max_new_tokens=longest,
+                    do_sample=False,
+                )
+            except RuntimeError as error:
+                problems.append(error)
+            finally:
+                streamer.end()
+
         with self._lock:
             inputs = self._inputs([prompt])
             self._count(int(inputs["attention_mask"].sum()))
-            given = {**inputs, "streamer": streamer, "max_new_tokens": longest, "do_sample": False}
-            thread = Thread(target=self._model.generate, kwargs=given, daemon=True)
+            thread = Thread(target=generate, daemon=True)
             thread.start()
-            for piece in streamer:
-                self._count(len(self._tokenizer(piece, add_special_tokens=False).input_ids))
-                yield piece
-            thread.join()
+            try:
+                for piece in streamer:
+                    self._count(len(self._tokenizer(piece, add_special_tokens=False).input_ids))
+                    yield piece
+            finally:
+                left.set()
+                thread.join()
+        for error in problems:
+            raise GeneralistError(
+                f"{self.name!r} broke off while it wrote ({error}). Ask for less, or serve it "
+                "where there is more memory."
+            ) from error
 
     def _scores(self, prompts: Sequence[Prompt]) -> list[Score]:
         starts = range(0, len(prompts), BATCH)
@@ -136,13 +162,17 @@ class EmbeddedGeneralist:
         again = sum(len(branch.prefix) for _, branch in deeper)
         self._count(int(inputs["attention_mask"].sum()) + again)
         given = self._looked(prompts, inputs)
-        out = self._model(**given, use_cache=bool(deeper), logits_to_keep=1)
+        goes_on = self._goes_on
+        out = self._model(**given, use_cache=bool(deeper) and goes_on, logits_to_keep=1)
         chances: list[dict[tuple[int, ...], Mapping[int, float]]] = [{} for _ in prompts]
         for i, tree in enumerate(trees):
             if tree and not tree[0].prefix:
                 chances[i][()] = _chances(out.logits[i, -1], tree[0])
         if deeper:
-            logits = self._further(out.past_key_values, inputs["attention_mask"], deeper)
+            if goes_on:
+                logits = self._further(out.past_key_values, inputs["attention_mask"], deeper)
+            else:
+                logits = self._anew(prompts, deeper)
             for (i, branch), row in zip(deeper, logits, strict=True):
                 chances[i][branch.prefix] = _chances(row, branch)
         return [
@@ -187,8 +217,23 @@ class EmbeddedGeneralist:
         out = self._model(input_ids=tokens, attention_mask=whole, past_key_values=cache)
         return [out.logits[n, len(b.prefix) - 1] for n, (_, b) in enumerate(deeper)]
 
+    def _anew(
+        self, prompts: Sequence[Prompt], deeper: Sequence[tuple[int, Branch]]
+    ) -> list[Tensor]:
+        """Return the logits after each prefix, reading prompt and prefix in one pass."""
+        logits = []
+        for start in range(0, len(deeper), BATCH):
+            part = deeper[start : start + BATCH]
+            said = [branch.prefix for _, branch in part]
+            inputs = followed(
+                self._inputs([prompts[i] for i, _ in part]), said, self._tokenizer.pad_token_id
+            )
+            out = self._model(**inputs, use_cache=False, logits_to_keep=1 + max(map(len, said)))
+            logits += [out.logits[n, len(prefix)] for n, prefix in enumerate(said)]
+        return logits
+
     def _tokens(self, choice: str) -> list[int]:
-        return [*self._tokenizer(choice, add_special_tokens=False).input_ids, self._end]
+        return [*self._tokenizer(choice, add_special_tokens=False).input_ids, self._ends[0]]
 
     @cached_property
     def _takes_features(self) -> bool:
@@ -201,14 +246,24 @@ class EmbeddedGeneralist:
         return self._model.config.model_type == "llava" and "mm_encoder_outputs" in known
 
     @cached_property
-    def _vocabulary(self) -> Vocabulary:
-        return Vocabulary(self._tokenizer.get_vocab())
+    def _goes_on(self) -> bool:
+        """Whether the model can go on from cached states of some of a batch's prompts.
 
-    @property
-    def _end(self) -> int:
-        end = self._model.generation_config.eos_token_id
-        end = end[0] if isinstance(end, list) else end
-        return int(self._tokenizer.eos_token_id if end is None else end)
+        One that counts places by the shape of its images, as Qwen's, has counted for the batch.
+        """
+        return not any(hasattr(part, "rope_deltas") for part in self._model.modules())
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return Vocabulary(self._tokenizer.get_vocab(), self._ends[1:])
+
+    @cached_property
+    def _ends(self) -> tuple[int, ...]:
+        """The tokens that end an answer: under a constraint a server lets any of them follow."""
+        told = self._model.generation_config.eos_token_id
+        ends = told if isinstance(told, list) else [told]
+        known = (end for end in (*ends, self._tokenizer.eos_token_id) if end is not None)
+        return tuple(dict.fromkeys(map(int, known)))
 
     def _inputs(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
         inputs = encoded(self._processor, prompts)
@@ -240,6 +295,41 @@ def encoded(processor: Any, prompts: Sequence[Prompt]) -> Any:
         # The chat template has written the tokens that begin a text.
         add_special_tokens=False,
     )
+
+
+def followed(
+    inputs: Mapping[str, Tensor], lines: Sequence[Sequence[int]], pad: int
+) -> dict[str, Tensor]:
+    """Return the inputs of prompts, each followed by tokens of its own, padded on the right.
+
+    Whatever runs parallel to the tokens, such as their types, goes on with zeros.
+
+    Args:
+        inputs: `input_ids` and `attention_mask` of shape (B, T), and what else a model takes.
+        lines: B of them.
+        pad: the token that fills up.
+    """
+    ids = inputs["input_ids"]
+    longest = max(map(len, lines))
+    rows = [[*line, *[pad] * (longest - len(line))] for line in lines]
+    tokens = torch.tensor(rows, dtype=ids.dtype, device=ids.device)
+    there = torch.tensor([[1] * len(line) + [0] * (longest - len(line)) for line in lines])
+    behind = {"input_ids": tokens, "attention_mask": there.to(ids.device)}
+    nothing = torch.zeros_like(tokens)
+    return {
+        key: torch.cat([value, behind.get(key, nothing).to(value.dtype)], dim=1)
+        if value.shape == ids.shape
+        else value
+        for key, value in inputs.items()
+    }
+
+
+# Any: transformers' models have no types.
+def weights_of(source: Path | str, model: Any) -> str:
+    """Return the hashes of a model's weights, or its commit on the hub; empty if there is none."""
+    files = sorted(Path(source).glob("*.safetensors"))
+    commit = getattr(model.config, "_commit_hash", None)
+    return "+".join(map(file_sha256, files)) or commit or ""
 
 
 def _chances(logits: Tensor, branch: Branch) -> dict[int, float]:

@@ -23,13 +23,14 @@ from gsco.datasets import Dataset, Pair, PairSet, Record
 from gsco.datasets.leaks import entries_of, without_leaks
 from gsco.errors import DataError, GeneralistError
 from gsco.generalist.card import CARD, card_of
-from gsco.generalist.embedded import encoded, load_model
+from gsco.generalist.embedded import encoded, followed, load_model, weights_of
 from gsco.generalist.lora_samples import Sample, draw_sample
 from gsco.generalist.seen import seen_in, write_seen
 from gsco.progress import Progress
 from gsco.prompts import Form
 from gsco.task import Task
 from retrieval import Entry, fingerprint
+from specialists.card import file_sha256
 from specialists.images import decode
 
 LANGUAGE = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
@@ -99,7 +100,7 @@ def tune(
     if accelerator.device.type == "cuda":
         adapted.gradient_checkpointing_enable()
         adapted.enable_input_require_grads()
-    key = _key(source, datasets, pairs, plan)
+    key = _key(f"{source}@{weights_of(source, model)}", datasets, pairs, plan)
     _learn(adapted, processor, material, plan, accelerator, out, key, progress)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -244,31 +245,18 @@ def answer_loss(model: Any, processor: Any, samples: Sequence[Sample]) -> Tensor
         [*tokenizer(s.answer, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
         for s in samples
     ]
-    longest = max(map(len, answers))
-    shape = inputs["input_ids"].shape
-    said = torch.full((len(samples), longest), int(tokenizer.pad_token_id or 0))
-    targets = torch.full((len(samples), shape[1] + longest), -100)
-    there = torch.zeros_like(said)
+    start = inputs["input_ids"].shape[1]
+    expected = torch.full((len(samples), max(map(len, answers))), -100)
     for row, tokens in enumerate(answers):
-        said[row, : len(tokens)] = torch.tensor(tokens)
-        there[row, : len(tokens)] = 1
-        targets[row, shape[1] : shape[1] + len(tokens)] = torch.tensor(tokens)
-    behind = {"input_ids": said, "attention_mask": there}
-    whole = {
-        # Whatever runs parallel to the tokens, such as their types, goes on with zeros.
-        key: torch.cat([value, behind.get(key, torch.zeros_like(said)).to(value.dtype)], dim=1)
-        if isinstance(value, Tensor) and value.shape == shape
-        else value
-        for key, value in inputs.items()
-    }
+        expected[row, : len(tokens)] = torch.tensor(tokens)
+    tensors = {key: value for key, value in inputs.items() if isinstance(value, Tensor)}
     device, kind = _place(model)
     placed = {
         key: value.to(device, kind) if value.is_floating_point() else value.to(device)
-        for key, value in whole.items()
-        if isinstance(value, Tensor)
+        for key, value in followed(tensors, answers, int(tokenizer.pad_token_id or 0)).items()
     }
-    logits = model(**placed).logits[:, shape[1] - 1 : -1]
-    expected = targets[:, shape[1] :].to(device)
+    logits = model(**placed).logits[:, start - 1 : -1]
+    expected = expected.to(device)
     loss: Tensor = nn.functional.cross_entropy(
         logits.float().flatten(0, 1), expected.flatten(), ignore_index=-100
     )
@@ -286,18 +274,17 @@ def _schedule(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / max(1, steps // 20)) * (1 + cos(pi * step / steps)) / 2
 
 
-def _key(
-    source: Path | str, datasets: Sequence[Dataset], pairs: Sequence[PairSet], plan: Plan
-) -> str:
+def _key(base: str, datasets: Sequence[Dataset], pairs: Sequence[PairSet], plan: Plan) -> str:
     """Return what a checkpoint must agree with; how often one is written does not matter."""
     prints = sorted(found.fingerprint for found in datasets)
     prints += sorted(map(_fingerprint, pairs))
-    return json.dumps([str(source), prints, asdict(replace(plan, every=0))], sort_keys=True)
+    return json.dumps([base, prints, asdict(replace(plan, every=0))], sort_keys=True)
 
 
 def _fingerprint(found: PairSet) -> str:
     """Return a hash that changes with the pairs, and not with the place of their folder."""
-    said = [(pair.image.name, pair.question, pair.answer) for pair in found.pairs]
+    images = {pair.image: file_sha256(pair.image) for pair in found.pairs}
+    said = [(images[pair.image], pair.question, pair.answer) for pair in found.pairs]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 

@@ -164,3 +164,11 @@ def test_a_servers_answer_and_the_tree_say_the_same_of_a_rival() -> None:
     served = evenly(parted(("glioma", "normal"), steps))
     weighed = weigh(sequences, branches(sequences, vocabulary), chances)
     assert [served[text] for text in ("glioma", "normal")] == pytest.approx(weighed)
+
+
+def test_another_token_that_ends_a_text_ends_a_choice_too() -> None:
+    sequences = ((1, 0), (1, 2, 0))
+    (branch,) = branches(sequences, Vocabulary({}, ends=(9,)))
+    assert branch == Branch((1,), (0, 2), {9: (0,)})
+    shares = weigh(sequences, [branch], {(1,): {0: 0.2, 2: 0.5, 9: 0.3}})
+    assert shares == pytest.approx([0.5, 0.5])

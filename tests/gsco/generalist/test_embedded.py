@@ -1,6 +1,8 @@
 import asyncio
 import functools
 import shutil
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +172,31 @@ def test_labels_that_begin_alike_part_where_one_ends() -> None:
     assert min(reading.probabilities.values()) > 0
 
 
+def test_reading_prompts_anew_says_the_same_as_going_on_from_cached_states() -> None:
+    labels = ("no", "no tumour", "no tumour, but a cyst", "glioma", "glioblastoma")
+    task = replace(task_named("brain-mri"), labels=tuple(map(Label, labels)))
+    asked = [prompt(task, seed=n) for n in range(3)]
+    generalist = EmbeddedGeneralist()
+    before = generalist.read(asked)
+    generalist.__dict__["_goes_on"] = False
+    for one, other in zip(before, generalist.read(asked), strict=True):
+        assert one.probabilities == pytest.approx(dict(other.probabilities), abs=1e-5)
+
+
+def test_an_answer_may_end_with_any_token_that_ends_a_text() -> None:
+    task = replace(task_named("brain-mri"), labels=(Label("no"), Label("no tumour")))
+    generalist = EmbeddedGeneralist()
+    (one,) = generalist.read([prompt(task)])
+    config = generalist._model.generation_config
+    # Any likely token will do; the comma goes on with neither label.
+    config.eos_token_id = [config.eos_token_id, generalist._tokenizer(",").input_ids[0]]
+    generalist.__dict__.pop("_ends")
+    generalist.__dict__.pop("_vocabulary")
+    (more,) = generalist.read([prompt(task)])
+    assert more.probabilities["no"] > one.probabilities["no"]
+    assert sum(more.probabilities.values()) == pytest.approx(1)
+
+
 def test_the_constrained_reading_is_the_models_own_next_token() -> None:
     generalist = tiny()
     asked = prompt(form="letter")
@@ -204,6 +231,27 @@ def test_writing_streams_pieces_of_text() -> None:
     pieces = list(tiny().write(prompt(), longest=8))
     assert all(isinstance(piece, str) for piece in pieces)
     assert "<|" not in "".join(pieces)
+
+
+def test_a_model_that_fails_while_it_writes_is_an_error_and_reads_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(**given: object) -> None:
+        raise RuntimeError("out of memory")
+
+    generalist = EmbeddedGeneralist()
+    monkeypatch.setattr(generalist._model, "generate", fail)
+    with pytest.raises(GeneralistError, match=r"broke off while it wrote \(out of memory\)"):
+        list(generalist.write(prompt()))
+    assert generalist.read([prompt()])[0].answer
+
+
+def test_a_reader_that_goes_away_ends_the_writing() -> None:
+    before = threading.active_count()
+    writing = tiny().write(prompt(), longest=500)
+    next(writing)
+    writing.close()  # type: ignore[attr-defined]  # it is a generator
+    assert threading.active_count() == before
 
 
 def test_a_prompt_longer_than_the_model_reads_says_so_and_costs_the_others_nothing() -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from drawn import TASK
 from PIL import Image, ImageEnhance
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from gsco.cli import main
 from gsco.cli.generalist import material_under
@@ -26,9 +26,11 @@ from gsco.generalist.seen import DIGITS, seen_in
 from gsco.generalist.tiny import FOLDER
 from gsco.generalist.tiny.tokens import IMAGE, PAD
 from gsco.prompts import Form, build_prompt
+from gsco.task import Label
 from retrieval import fingerprint
 from specialists import torchvision_cure
 
+WEIGHTS = "model.safetensors"
 TUNES = "tune the generalist"
 QUICK = Plan(rank=8, steps=6, batch=4, rate=3e-3, answer_form="label", every=2)
 
@@ -199,22 +201,43 @@ def test_a_killed_run_goes_on_and_ends_where_it_would_have(spots: Dataset, tmp_p
         assert torch.equal(tensor, weights(cut)[name]), name
 
 
+def test_a_model_that_counts_places_by_its_images_reads_labels_that_begin_alike(
+    qwen: Path,
+) -> None:
+    task = replace(TASK, labels=tuple(map(Label, ("no", "no tumour", "glioma", "gliosis"))))
+    asked = [
+        build_prompt(task, images=[Image.new("RGB", size)], answer_form="label")
+        for size in ((28, 28), (56, 28), (56, 56))
+    ]
+    generalist = EmbeddedGeneralist(qwen)
+    for one, reading in zip(asked, generalist.read(asked), strict=True):
+        (alone,) = generalist.read([one])
+        assert reading.probabilities == pytest.approx(dict(alone.probabilities), abs=1e-5)
+        assert sum(reading.probabilities.values()) == pytest.approx(1)
+
+
 def test_a_checkpoint_of_another_base_or_other_data_is_left_aside(
     spots: Dataset, tmp_path: Path
 ) -> None:
     told: list[int] = []
+    base = Path(shutil.copytree(FOLDER, tmp_path / "base"))
 
     def note(step: str, done: int, total: int) -> None:
         if step == TUNES:
             told.append(done)
 
     plan = Plan(rank=2, steps=2, batch=1, answer_form="label", every=1)
-    tune(FOLDER, [spots], tmp_path, plan, progress=note)
+    tune(base, [spots], tmp_path, plan, progress=note)
     fewer = replace(spots, records=spots.records[:-1], fingerprint="other")
-    tune(FOLDER, [fewer], tmp_path, plan, progress=note)
+    tune(base, [fewer], tmp_path, plan, progress=note)
     assert told == [1, 2, 1, 2]
-    tune(FOLDER, [fewer], tmp_path, plan, progress=note)
+    tune(base, [fewer], tmp_path, plan, progress=note)
     assert told == [1, 2, 1, 2]
+    # Other weights under the same path.
+    changed = {name: tensor * 2 for name, tensor in load_file(base / WEIGHTS).items()}
+    save_file(changed, base / WEIGHTS, metadata={"format": "pt"})
+    tune(base, [fewer], tmp_path, plan, progress=note)
+    assert told == [1, 2, 1, 2, 1, 2]
 
 
 def test_samples_hold_every_variant_and_their_answers_are_allowed(spots: Dataset) -> None:
