@@ -39,7 +39,7 @@ class Case:
     """What a person asks about: images, a task, perhaps a question."""
 
     images: tuple[Path | str | Image.Image, ...]
-    """Files or RGB images of one case. The first is the one that specialists and index see."""
+    """Files or PIL images of one case; one alone will do. Specialists and index see the first."""
     task: str
     """Id of a task in the workspace, for example `pneumonia-cxr`."""
     question: str | None = None
@@ -50,7 +50,8 @@ class Case:
     """Pseudonym of the patient; neighbours of the same patient are left out."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "images", tuple(self.images))
+        one = isinstance(self.images, str | Path | Image.Image)
+        object.__setattr__(self, "images", (self.images,) if one else tuple(self.images))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def explanation(made: Diagnosis) -> str:
         return f"{first} {MARK}"
     parts = (
         *(_answer(made), _specialists(made), _neighbours(made), _generalist(made), _domain(made)),
-        _size(made),
+        *(_learnt(made), _size(made)),
     )
     return " ".join([*filter(None, parts), MARK])
 
@@ -104,6 +104,15 @@ def _domain(made: Diagnosis) -> str:
     if made.in_domain is not False:
         return ""
     return "But the image lies outside what the specialists know."
+
+
+def _learnt(made: Diagnosis) -> str:
+    if not made.dropped_neighbours:
+        return ""
+    return (
+        "The training cases hold this image, one much like it, or one of the same patient: "
+        "what was learnt from them is no independent evidence."
+    )
 
 
 def _size(made: Diagnosis) -> str:

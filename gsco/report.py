@@ -52,17 +52,18 @@ def _page(folder: TaskFolder, picture: str) -> str:
             f"| {name} | {q.accuracy:.3f} | {q.balanced_accuracy:.3f} | {area} | {q.ece:.3f} "
             f"| {card.temperature:.2f} | {fusion.stack.get(name, 0):.2f} |"
         )
+    licence = str(data["licence"] or "unknown").rstrip(".")
     return "\n".join(
         [
             f"# {folder.read_task().title}",
             "",
             f"_{NOTICE}_",
             "",
-            f"Data: {data['name']}; licence: {data['licence'] or 'unknown'}. Trained on "
-            f"{data['trained_on']} cases; {data['near_duplicates_dropped']} near-duplicates of "
+            f"Data: {data['name']}; licence: {licence}. Trained on {data['trained_on']} cases;"
+            f" {data['near_duplicates_dropped']} near-duplicates of "
             f"held-out cases dropped. Figures below: {fusion.n_validation} validation cases, "
             "which also calibrated the temperatures, so they flatter. Measure on test cases with "
-            f"`gsco evaluate --task {folder.name} --data DIR`.",
+            f"`gsco evaluate --task {folder.name} --data DIR --workspace W`.",
             *([shrinks(folder.learnt_size)] if folder.learnt_size else []),
             "",
             "| specialist | accuracy | balanced accuracy | AUC | ECE | temperature | weight |",

@@ -1,5 +1,6 @@
 """What a person sees in the terminal: a diagnosis, tables, progress. No decision is made here."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
     from gsco.doctor import Check
     from gsco.evaluation.metrics import Row
 
-console = Console(highlight=False)
+WIDE = 120
+"""Columns of what is written to a file or another program, which no screen limits."""
+console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
 errors = Console(stderr=True, highlight=False)
 
 
-def diagnosis(made: Diagnosis, title: str = "") -> None:
-    """Print the answer, what says so, and what disagreed."""
+def diagnosis(made: Diagnosis, title: str = "", *, explained: bool = False) -> None:
+    """Print the answer, what says so, and what disagreed; whether without which, if `explained`."""
     answer = made.answer if isinstance(made.answer, str) else ", ".join(made.answer or ("none",))
     console.print(f"[bold]{escape(title or made.case[:16])}[/]  {made.task}, {made.system}")
     console.print(f"  answer: [bold]{escape(answer)}[/]")
@@ -49,11 +52,14 @@ def diagnosis(made: Diagnosis, title: str = "") -> None:
         said = ", ".join(f"{'/'.join(n.labels)} {n.similarity:.2f}" for n in made.neighbours[:5])
         console.print(f"  neighbours: {escape(said)}")
     if made.dropped_neighbours:
-        console.print(f"  {made.dropped_neighbours} neighbours dropped by the leakage guard")
+        cases = "neighbour" if made.dropped_neighbours == 1 else "neighbours"
+        console.print(f"  {made.dropped_neighbours} {cases} dropped by the leakage guard")
     if made.reading:
         console.print(f"  generalist {made.reading.model}: {escape(str(made.reading.answer))}")
     for part, other in made.changed_by.items():
         console.print(f"  without {escape(part)} the answer would be {escape(other)}")
+    if explained and not made.changed_by:
+        console.print("  without any one of these the answer would be the same")
     for reason in made.review_reasons:
         console.print(f"  [yellow]a person must look:[/] {escape(reason)}")
     for failure in made.failures:
@@ -93,7 +99,8 @@ def rows(found: "Sequence[Row]") -> None:
     table = Table(title=head, caption=f"95 % bootstrap intervals. {NOTICE}")
     table.add_column("system", no_wrap=True)
     for name in ("accuracy", "balanced", "macro-F1", "AUC", "ECE", "gain", "failed"):
-        table.add_column(name, justify="right")
+        # On a narrow screen a figure is broken rather than cut.
+        table.add_column(name, justify="right", overflow="fold")
     for row in found:
         table.add_row(
             row.system,
@@ -104,6 +111,26 @@ def rows(found: "Sequence[Row]") -> None:
             _with(row.ece, row.ece_interval),
             _with(row.balanced_accuracy_gain, row.balanced_accuracy_gain_interval),
             str(row.failures),
+        )
+    console.print(table)
+
+
+def specialists(found: Sequence[Mapping[str, Any]]) -> None:
+    """Print one line a trained specialist; licences and hashes stand in the JSON."""
+    table = Table(caption="On the validation cases that also calibrated it, so they flatter.")
+    for name in ("task", "specialist"):
+        table.add_column(name, no_wrap=True)
+    for name in ("cases", "balanced", "AUC", "ECE"):
+        table.add_column(name, justify="right")
+    table.add_column("data", overflow="fold")
+    for row in found:
+        figures = (row[name] for name in ("balanced_accuracy", "auc", "ece"))
+        table.add_row(
+            row["task"],
+            row["name"],
+            str(row["n"]),
+            *("–" if one is None else _short(one, 3) for one in figures),
+            row["data"],
         )
     console.print(table)
 
@@ -287,9 +314,25 @@ class Bars:
         self._sentence.update(self._line, description=escape(sentence))
 
 
+class Lines(Bars):
+    """One line for each step that is done: what a log can hold."""
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        """Write a line when a step is done."""
+        if done >= total and step not in self._known:
+            self._known[step] = TaskID(0)
+            errors.print(f"{step}: {total:,} done", soft_wrap=True, markup=False)
+
+    def say(self, sentence: str) -> None:
+        """Say nothing: a sentence that changes belongs on a screen."""
+
+
 @contextmanager
 def progress() -> Iterator[Bars]:
     """Show progress on the error stream, so that `--json` stays clean."""
+    if not errors.is_terminal:
+        yield Lines()
+        return
     bars = Bars()
     with Live(bars.shown, console=errors):
         yield bars

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from gsco.errors import UsageError, WorkspaceError, unknown
 from gsco.fusion import Fusion, fusion_from_json
-from gsco.task import Task, load_card
+from gsco.task import Task, builtin_tasks, load_card
 
 
 def starter() -> Path:
@@ -114,7 +114,7 @@ class TaskFolder:
             data: Mapping[str, object] = json.loads(self.read(name))
         except json.JSONDecodeError as error:
             raise WorkspaceError(
-                f"{name!r} of task {self.name!r} is damaged. Run `gsco construct` again."
+                f"{name!r} of task {self.name!r} is damaged. {self._again}"
             ) from error
         return data
 
@@ -124,9 +124,27 @@ class TaskFolder:
             return (self.path / name).read_text(encoding="utf-8")
         except OSError as error:
             raise WorkspaceError(
-                f"Task {self.name!r} is not complete: {name!r} is missing. "
-                f"Run `gsco construct {self.name} --data DIR` again: it goes on where it stopped."
+                f"Task {self.name!r} is not complete: {name!r} is missing. {self._again}"
             ) from error
+
+    @property
+    def _again(self) -> str:
+        workspace = self.path.parent.parent
+        return (
+            f"Run `gsco construct {self.name} --data DIR --workspace {workspace}` again: "
+            "it goes on where it stopped."
+        )
+
+    def check_done(self) -> None:
+        """Check that construction came to its end.
+
+        Raises:
+            WorkspaceError: it did not.
+        """
+        if not self.is_done:
+            raise WorkspaceError(
+                f"Task {self.name!r} is not complete: its construction stopped early. {self._again}"
+            )
 
     @property
     def is_done(self) -> bool:
@@ -153,12 +171,13 @@ def open_task(workspace: Path, name: str) -> TaskFolder:
             "Run `gsco construct TASK --data DIR --workspace W` first, or leave `--workspace` out."
         )
     tasks = tasks_of(workspace)
+    if name not in tasks and name in builtin_tasks():
+        raise UsageError(
+            f"There is a card for task {name!r}, but nothing is constructed from it here. "
+            f"Run `gsco construct {name} --data DIR --workspace W`, then ask with `--workspace W`."
+        )
     if name not in tasks:
         raise UsageError(unknown("task", name, tasks, "gsco tasks"))
     folder = TaskFolder(workspace, name)
-    if not folder.is_done:
-        raise WorkspaceError(
-            f"Task {name!r} is not complete: its construction stopped early. "
-            f"Run `gsco construct {name} --data DIR` again: it goes on where it stopped."
-        )
+    folder.check_done()
     return folder

@@ -1,7 +1,8 @@
 """Images: the only place where files become RGB images, and RGB images become tensors.
 
-`decode` reads PNG, JPEG, BMP, TIFF, WebP, DICOM and NIfTI, and refuses what would have to be
-guessed: several frames, 16 bits without a window, transparency, print colours.
+`decode` reads PNG, JPEG, BMP, TIFF, WebP, DICOM and NIfTI, upright as viewers show them, and
+refuses what would have to be guessed: several frames, 16 bits without a window, transparency, print
+colours.
 """
 
 import io
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from specialists.errors import SpecialistError
 
@@ -34,13 +35,19 @@ def decode(source: Path | str | bytes | Image.Image) -> Image.Image:
 
     Raises:
         SpecialistError: the file is missing, empty, truncated, of another kind, too small, too
-            large, animated, CMYK, transparent, or has more than 8 bits and no window.
+            large, animated, CMYK, transparent, or has more than 8 bits and no window; or what is
+            given is none of the above.
     """
     if isinstance(source, Image.Image):
         with _foreign_errors("the given image"):
             return _to_rgb(source, "the given image")
     if isinstance(source, bytes):
-        return _decode_bytes(source, "the given bytes")
+        return _decode_bytes(source, "the given file")
+    if not isinstance(source, str | Path):
+        raise SpecialistError(
+            f"An image cannot be read from {type(source).__name__!r}. Give a path, the bytes of a "
+            "file, or a PIL image; `PIL.Image.fromarray` makes one of an array."
+        )
     path = Path(source)
     data = bytes_of(path)
     if path.name.endswith((".nii", ".nii.gz")):
@@ -58,7 +65,8 @@ def bytes_of(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise SpecialistError(
-            f"Cannot read image {path.name!r}: {error.strerror}. Check the path and its rights."
+            f"Cannot read image {path.name or str(path)!r}: {error.strerror}. "
+            "Check the path and its rights."
         ) from error
 
 
@@ -124,6 +132,8 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
             "which part matters. Give the DICOM file, or window it to 8 bits first."
         )
     image.load()
+    # A camera held on its side says so in the header, and every viewer turns the image.
+    image = ImageOps.exif_transpose(image)
     if image.mode in {"LA", "PA", "RGBA"} or "transparency" in image.info:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema() != (255, 255):

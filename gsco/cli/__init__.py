@@ -19,7 +19,7 @@ from gsco.cli.generalist import NAME as GENERALIST
 from gsco.cli.generalist import construct_generalist
 from gsco.cli.index import index_app
 from gsco.cli.options import (
-    WORKSPACE,
+    WRITTEN,
     Data,
     Generalist,
     Json,
@@ -43,6 +43,7 @@ from retrieval.errors import RetrievalError
 from specialists.errors import SpecialistError
 
 if TYPE_CHECKING:
+    from gsco.case import Diagnosis
     from specialists.train import RecipeName
 
 app = typer.Typer(
@@ -86,26 +87,45 @@ def diagnose(
     """Diagnose images: answer, probabilities, evidence, and what disagreed."""
     from gsco.case import Case
 
-    wanted = system_named(system)
+    wanted, chosen = system_named(system), style_named(style)
+    for image in images:
+        if not image.is_file():
+            raise UsageError(f"There is no file {str(image)!r}. Check the path.")
     agent = open_agent(workspace, generalist)
-    made = []
+    made: list[Diagnosis | SpecialistError] = []
     for image in images:
         case = Case(images=(image,), task=task, question=question)
-        made.append(agent.diagnose(case, wanted, style=style_named(style), explain=explain))
+        try:
+            made.append(agent.diagnose(case, wanted, style=chosen, explain=explain))
+        except SpecialistError as error:
+            if len(images) == 1:
+                raise
+            # One that cannot be read must not cost the others their answers.
+            made.append(error)
     if as_json:
-        print_json([d.to_dict() for d in made] if len(made) > 1 else made[0].to_dict())
-        return
+        said = [
+            {"version": 1, "image": str(image), "problem": str(one)}
+            if isinstance(one, SpecialistError)
+            else one.to_dict()
+            for image, one in zip(images, made, strict=True)
+        ]
+        print_json(said if len(said) > 1 else said[0])
     from gsco import show
 
     for image, one in zip(images, made, strict=True):
-        show.diagnosis(one, image.name)
+        if isinstance(one, SpecialistError):
+            typer.echo(f"gsco: {image}: {one}", err=True)
+        elif not as_json:
+            show.diagnosis(one, image.name, explained=explain)
+    if any(isinstance(one, SpecialistError) for one in made):
+        raise typer.Exit(2)
 
 
 @app.command(epilog="Example: gsco construct pneumonia-cxr --data pneumoniamnist --workspace w")
 def construct(
     task: Annotated[str, typer.Argument(help="A shipped card's id, or a new name.")],
     data: Data,
-    workspace: Annotated[Path, WORKSPACE] = Path("workspace"),
+    workspace: Annotated[Path, WRITTEN] = Path("workspace"),
     card: Annotated[Path | None, typer.Option(help="Your own task card (TOML).")] = None,
     backbone: Annotated[
         list[str] | None, typer.Option(help="Repeat for several; three small ones by default.")
@@ -124,7 +144,9 @@ def construct(
     split_column: SplitColumn = "split",
     allow_overlap: Overlap = False,
     generalist: Generalist = None,
-    no_generalist: Annotated[bool, typer.Option(help="Leave the generalist uncalibrated.")] = False,
+    no_generalist: Annotated[
+        bool, typer.Option("--no-generalist", help="Leave the generalist uncalibrated.")
+    ] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Of `--recipe lora`.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -283,6 +305,11 @@ def tasks(workspace: Workspace = None, as_json: Json = False) -> None:
         typer.echo(
             f"{mark}  {row['id']:<22} {row['title']}: {', '.join(cards[str(row['id'])].texts)}"
         )
+    if len(ready) < len(listed):
+        typer.echo(
+            "\nready: can be asked. card: construct it first, from labelled images of your own: "
+            "gsco construct ID --data DIR --workspace W"
+        )
 
 
 @app.command(epilog="Example: gsco specialists --task pneumonia-cxr; gsco specialists --backbones")
@@ -299,9 +326,13 @@ def specialists(
     listed = _backbones() if backbones else specialists_of(GSCo.open(workspace), task)
     if as_json:
         print_json({"version": 1, "specialists": listed})
-        return
-    for row in listed:
-        typer.echo("  ".join(str(value) for value in row.values()))
+    elif backbones:
+        for row in listed:
+            typer.echo("  ".join(str(value) for value in row.values()))
+    else:
+        from gsco import show
+
+        show.specialists(listed)
 
 
 def _backbones() -> list[dict[str, object]]:

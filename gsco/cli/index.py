@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gsco.cli.options import (
-    WORKSPACE,
+    WRITTEN,
     Data,
     Json,
     LabelColumn,
@@ -46,7 +46,7 @@ def index_info(
 def index_build(
     task: Annotated[str, typer.Option("--task", "-t")],
     data: Data,
-    workspace: Annotated[Path, WORKSPACE] = Path("workspace"),
+    workspace: Annotated[Path, WRITTEN] = Path("workspace"),
     index_with: Annotated[
         str, typer.Option(help="independent, or a specialist's name.")
     ] = "independent",
@@ -70,7 +70,7 @@ def index_build(
 def index_add(
     task: Annotated[str, typer.Option("--task", "-t")],
     data: Data,
-    workspace: Annotated[Path, WORKSPACE] = Path("workspace"),
+    workspace: Annotated[Path, WRITTEN] = Path("workspace"),
     label_column: LabelColumn = "label",
     split_column: SplitColumn = "split",
     allow_overlap: Overlap = False,
@@ -91,7 +91,7 @@ def index_add(
 def index_remove(
     ids: Annotated[list[str], typer.Argument(help="Ids of cases.")],
     task: Annotated[str, typer.Option("--task", "-t")],
-    workspace: Annotated[Path, WORKSPACE] = Path("workspace"),
+    workspace: Annotated[Path, WRITTEN] = Path("workspace"),
     as_json: Json = False,
 ) -> None:
     """Take cases out of the index of a task."""
@@ -99,6 +99,8 @@ def index_remove(
 
     changed = remove(task_folder(workspace, task), ids)
     _changed(task, changed, "now {count} cases, {dropped} removed", as_json)
+    if absent := len(set(ids)) - changed.dropped:
+        typer.echo(f"gsco: {absent} of the ids given name no case of the index.", err=True)
 
 
 def _changed(task: str, changed: "Changed", sentence: str, as_json: bool) -> None:

@@ -19,6 +19,7 @@ WORKSPACE = typer.Option(
     "--workspace", "-w", help="Folder made by construct; the starter workspace if left out."
 )
 Workspace = Annotated[Path | None, WORKSPACE]
+WRITTEN = typer.Option("--workspace", "-w", help="Folder of the workspace, which is written to.")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON (documented in the README).")]
 Generalist = Annotated[
     str | None,

@@ -34,17 +34,33 @@ def locked(out: Path) -> Iterator[None]:
     """Keep a folder for one run.
 
     Raises:
-        UsageError: another run has it.
+        UsageError: another run has it, or it cannot be made.
     """
     from filelock import FileLock, Timeout
 
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     try:
         with FileLock(out / ".lock", timeout=0):
             yield
     except Timeout as error:
         raise UsageError(
             f"Another run writes to {out.name!r}. Wait for it, or choose another `--out`."
+        ) from error
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder of a run, unless it is there.
+
+    Raises:
+        UsageError: it cannot be made, or not be written to.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".lock").touch()
+    except OSError as error:
+        raise UsageError(
+            f"The folder {str(out)!r} cannot be made or written to: {error.strerror}. "
+            "Choose another `--out`."
         ) from error
 
 
@@ -98,8 +114,13 @@ def sets_of(out: Path) -> list[Stored]:
         DataError: the folder holds no run, or a file is damaged.
     """
     found = sorted(out.glob("*/set.json"))
+    if not found and (out / ".lock").exists():
+        raise DataError(
+            f"The run in {str(out)!r} was stopped before its first set was done. Call the same "
+            "`gsco bench run` again: it goes on."
+        )
     if not found:
-        raise DataError(f"{out.name!r} holds no run. Make one with `gsco bench run --out`.")
+        raise DataError(f"{str(out)!r} holds no run. Make one with `gsco bench run --out`.")
     return [_stored(path.parent) for path in found]
 
 

@@ -330,6 +330,14 @@ def test_an_unknown_task_or_system_is_refused_with_the_closest_name(
         agent.diagnose(case_of(draw(RED, 1)), "stak")  # type: ignore[arg-type]
 
 
+def test_one_image_alone_is_a_case_of_one(agent: GSCo, data: Path) -> None:
+    path = data / "train-06.png"
+    with Image.open(path) as opened:
+        cases = [Case(images=one, task="spots") for one in (path, str(path), opened)]  # type: ignore[arg-type]  # what a person writes
+        said = [agent.diagnose(case, "stack").case for case in cases]
+    assert len(set(said)) == 1
+
+
 def test_a_case_without_an_image_is_refused(agent: GSCo) -> None:
     with pytest.raises(UsageError, match="has no image"):
         agent.diagnose(Case(images=(), task="spots"))
@@ -415,6 +423,7 @@ def test_a_copy_of_an_indexed_case_and_its_patient_are_no_neighbours(
     case = Case(images=(data / "train-06.png",), task="spots", patient="train-3")
     made = agent.diagnose(case, "neighbours")
     assert made.dropped_neighbours >= 1
+    assert "The training cases hold this image" in made.explanation
     assert not {"train-06.png", "train-07.png"} & {n.id for n in made.neighbours}
 
 

@@ -124,6 +124,34 @@ def test_a_diagnosis_is_shown_to_people(
         assert words in out
 
 
+def test_an_image_that_cannot_be_read_costs_the_others_nothing(
+    workspace: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.touch()
+    images = (data / "test-00.png", broken, data / "test-01.png")
+    words = ("diagnose", *images, "-t", "spots", "-w", workspace, "--system", "stack")
+    assert run(monkeypatch, *words, "--json") == 2
+    printed = capsys.readouterr()
+    first, problem, last = json.loads(printed.out)
+    assert set(first) == set(last) == KEYS
+    assert problem["image"] == str(broken)
+    assert "is empty" in problem["problem"]
+    assert printed.err.count("gsco: ") == 1
+    assert run(monkeypatch, *words) == 2
+    printed = capsys.readouterr()
+    assert printed.out.count("answer:") == 2
+    assert str(broken) in printed.err
+
+
+def test_without_which_evidence_the_answer_would_change_is_told_even_if_it_would_not(
+    workspace: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    words = ("diagnose", data / "test-00.png", "-t", "spots", "-w", workspace)
+    assert run(monkeypatch, *words, "--system", "stack", "--explain") == 0
+    assert "without any one of these the answer would be the same" in capsys.readouterr().out
+
+
 def test_a_question_with_options_is_answered_by_choice(
     workspace: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
 ) -> None:
@@ -206,6 +234,8 @@ def test_a_benchmark_is_run_verified_compared_and_reported(
     workspace: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed, tmp_path: Path
 ) -> None:
     words = ("bench", "run", "-d", data.parent, "-w", workspace, "--system", "specialist,stack")
+    assert run(monkeypatch, *words, "--out", data / "manifest.csv" / "out") == 2
+    assert "cannot be made or written to" in capsys.readouterr().err
     parts = [tmp_path / "a", tmp_path / "b"]
     for part, out in enumerate(parts, start=1):
         assert run(monkeypatch, *words, "--out", out, "--shard", f"{part}/2") == 0
@@ -239,6 +269,10 @@ def test_tasks_and_specialists_are_listed(
     assert run(monkeypatch, "specialists", "-w", workspace, "--json") == 0
     listed = json.loads(capsys.readouterr().out)["specialists"]
     assert len(listed) == 3
+    assert run(monkeypatch, "specialists", "-w", workspace) == 0
+    said = capsys.readouterr().out
+    assert all(row["name"] in said for row in listed)
+    assert "balanced" in said
     assert run(monkeypatch, "specialists", "--backbones") == 0
     assert "vit-tiny" in capsys.readouterr().out
 
@@ -278,9 +312,10 @@ def test_the_index_is_described_and_changed(
     ("words", "said"),
     [
         ("diagnose {image} -t spot -w {w} --system stack", "Did you mean 'spots'"),
+        ("diagnose {image} -t dermoscopy -w {w} --system stack", "nothing is constructed from it"),
         ("diagnose {image} -t spots -w {w} --system stak", "Did you mean 'stack'"),
         ("diagnose {image} -t spots -w {w} --style papr", "Did you mean 'paper'"),
-        ("diagnose none.png -t spots -w {w} --system stack", "Cannot read image 'none.png'"),
+        ("diagnose none.png -t spots -w {w} --system stack", "There is no file 'none.png'"),
         ("diagnose {csv} -t spots -w {w} --system stack", "is not an image"),
         ("diagnose {image} -t spots -w nowhere", "is not a workspace"),
         ("evaluate -t spots -w {w} -d nowhere", "There is no folder or file 'nowhere'"),

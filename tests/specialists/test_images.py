@@ -72,8 +72,24 @@ def test_a_path_its_text_its_bytes_and_its_image_decode_alike(tmp_path: Path) ->
     assert all(np.array_equal(found[0], other) for other in found)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_an_image_that_its_header_says_to_turn_is_read_as_viewers_show_it(kind: str) -> None:
+    upright = Image.new("RGB", (40, 24), "black")
+    upright.paste((250, 250, 250), (0, 0, 40, 8))
+    header = Image.Exif()
+    header[274] = 6  # to be turned by a quarter, clockwise
+    found = decode(encoded(upright.transpose(Image.Transpose.ROTATE_90), kind, exif=header))
+    assert found.size == (40, 24)
+    assert np.abs(np.asarray(found, float) - np.asarray(upright, float)).mean() < 5
+
+
+def test_what_is_no_image_at_all_is_refused_with_what_to_give() -> None:
+    with pytest.raises(SpecialistError, match=r"'ndarray'.*fromarray"):
+        decode(np.zeros((8, 8, 3), np.uint8))  # type: ignore[arg-type]  # that is the point
+
+
 def test_no_bytes_are_named_empty(tmp_path: Path) -> None:
-    assert refusal(b"") == "the given bytes is empty (0 bytes). Export or copy it again."
+    assert refusal(b"") == "the given file is empty (0 bytes). Export or copy it again."
     (tmp_path / "scan.png").touch()
     assert refusal(tmp_path / "scan.png").startswith("'scan.png' is empty (0 bytes).")
 

@@ -154,7 +154,7 @@ def test_a_file_that_is_cut_off_is_refused_and_counted_from_one(
     client: TestClient, picture: Draw
 ) -> None:
     told = problem(asked(client, picture(1), picture(2)[:200]), 422, "unreadable-image")
-    assert told.startswith("Image 2 of 2: the given bytes is damaged or cut off")
+    assert told.startswith("Image 2 of 2: the given file is damaged or cut off")
 
 
 def test_a_volume_that_is_cut_off_or_unpacks_too_far_is_refused(
