@@ -152,6 +152,11 @@ def _reasons(made: Diagnosis, tools: Tools) -> tuple[str, ...]:
                 f"The generalist {tools.generalist.name!r} was not calibrated for this task; "
                 "construct it again with `--generalist`."
             )
+        elif workflow.is_read(made.system) and made.system not in tools.fusion.temperatures:
+            reasons.append(
+                "The generalist is not calibrated with this evidence: it understood too few "
+                "validation cases with it. Give it a longer context, and construct the task again."
+            )
     if made.failures:
         parts = ", ".join(failure.part for failure in made.failures)
         reasons.append(f"Some parts failed: {parts}.")

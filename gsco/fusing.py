@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ from specialists.calibrate import auc, balanced_accuracy, fit_temperature, softm
 
 if TYPE_CHECKING:
     from gsco.generalist import Generalist
+    from gsco.prompts import Prompt
     from retrieval import Embedder
 
 Floats = NDArray[np.float64]
@@ -214,6 +216,7 @@ def _readings(
     progress: Progress,
 ) -> dict[System, Floats]:
     """Return one matrix a system: NaN rows where the generalist was not asked or not understood."""
+    from gsco.generalist.reading import read_all
     from gsco.prompts import build_prompt
 
     n = len(validation)
@@ -221,26 +224,28 @@ def _readings(
     for system in READING_SYSTEMS:
         most = ALONE_AT_MOST if system == "generalist" else READ_AT_MOST
         chosen[system] = np.linspace(0, n - 1, min(most, n)).astype(int).tolist()
+
+    def prompt(system: System, rows: Sequence[int], place: int, shown: int) -> "Prompt":
+        i = rows[place]
+        heard = {name: said[i] for name, said in opinions.items()} if hears(system) else {}
+        neighbours = recalled[i][:shown]
+        return build_prompt(
+            task,
+            images=[validation[i].open()],
+            opinions=list(heard.values()),
+            neighbours=neighbours,
+            together=together(fitted, heard, neighbours),
+            answer_form=generalist.answer_form,
+        )
+
     done, total = 0, sum(map(len, chosen.values()))
     out: dict[System, Floats] = {s: np.full((n, len(task.texts)), np.nan) for s in READING_SYSTEMS}
     for system, asked in chosen.items():
         for start in range(0, len(asked), 25):
             rows = asked[start : start + 25]
-            prompts = []
-            for i in rows:
-                heard = {n: said[i] for n, said in opinions.items()} if hears(system) else {}
-                neighbours = recalled[i] if recalls(system) else ()
-                prompts.append(
-                    build_prompt(
-                        task,
-                        images=[validation[i].open()],
-                        opinions=list(heard.values()),
-                        neighbours=neighbours,
-                        together=together(fitted, heard, neighbours),
-                        answer_form=generalist.answer_form,
-                    )
-                )
-            for row, reading in zip(rows, generalist.read(prompts), strict=True):
+            shown = [len(recalled[i]) if recalls(system) else 0 for i in rows]
+            readings = read_all(generalist, partial(prompt, system, rows), shown)
+            for row, reading in zip(rows, readings, strict=True):
                 if reading.probabilities:
                     out[system][row] = [reading.probabilities[text] for text in task.texts]
             done += len(rows)

@@ -5,7 +5,7 @@ through; it holds content hashes, never pixels. Pixels and models are in `Tools`
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
@@ -203,6 +203,7 @@ def _similar(
 
 def decide(state: State, runtime: Runtime[Tools]) -> State:
     """Let the generalist look at the images and read the system's evidence."""
+    from gsco.generalist.reading import read_all
     from gsco.prompts import build_prompt
 
     start, tools, system = time.perf_counter(), runtime.context, state["system"]
@@ -233,36 +234,6 @@ def decide(state: State, runtime: Runtime[Tools]) -> State:
         failures.append(Failure("generalist", str(error)))
     seconds = {"decide": time.perf_counter() - start}
     return {"readings": readings, "shown": shown, "failures": failures, "seconds": seconds}
-
-
-def read_all(
-    generalist: "Generalist",
-    prompt: Callable[[int, int], "Prompt"],
-    shown: list[int],
-    permutations: int,
-) -> list[Reading]:
-    """Read every case; where a prompt is too long, its least similar neighbours go first.
-
-    Args:
-        generalist: who reads.
-        prompt: from a case's number and how many neighbours to show to its prompt.
-        shown: neighbours to show of each case; holds afterwards how many were.
-        permutations: over how many option orders a reading is averaged.
-    """
-    from gsco.generalist.reading import unread
-
-    readings = generalist.read([prompt(i, count) for i, count in enumerate(shown)], permutations)
-    while late := [i for i, one in enumerate(readings) if one.too_long and shown[i]]:
-        for i in late:
-            shown[i] //= 2
-        again = [prompt(i, shown[i]) for i in late]
-        try:
-            shorter = generalist.read(again, permutations)
-        except GeneralistError as error:
-            shorter = [unread(one, generalist.name, error) for one in again]
-        for i, one in zip(late, shorter, strict=True):
-            readings[i] = one
-    return readings
 
 
 def check(state: State, runtime: Runtime[Tools]) -> State:
@@ -318,7 +289,8 @@ def _read(state: State, number: int, tools: Tools) -> Floats | None:
 def threshold_of(state: State, number: int, tools: Tools) -> float | None:
     """Return the bound of the prediction set of one case; None where none was fitted."""
     system = state["system"]
-    if system == "gsco-fused" and GENERALIST not in voices_of(state, number, tools):
+    voices = {GENERALIST} & voices_of(state, number, tools).keys() & tools.fusion.fused.keys()
+    if system == "gsco-fused" and not voices:
         system = "stack"
     if is_read(system) and not tools.is_calibrated:
         return None

@@ -4,12 +4,16 @@ In a multi-label task each label is asked by itself, yes or no, because a list h
 for a label that it leaves out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gsco.case import Reading
 from gsco.errors import GeneralistError, PromptTooLongError, UsageError
 from gsco.prompts import Prompt
+
+if TYPE_CHECKING:
+    from gsco.generalist import Generalist
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,34 @@ def unread(prompt: Prompt, model: str, error: GeneralistError) -> Reading:
     """Return the reading of a prompt that a model could not read: no answer, and why."""
     too_long = isinstance(error, PromptTooLongError)
     return Reading(None, {}, "", model, prompt.hash, failure=str(error), too_long=too_long)
+
+
+def read_all(
+    generalist: "Generalist",
+    prompt: Callable[[int, int], "Prompt"],
+    shown: list[int],
+    permutations: int = 2,
+) -> list[Reading]:
+    """Read every case; where a prompt is too long, its least similar neighbours go first.
+
+    Args:
+        generalist: who reads.
+        prompt: from a case's number and how many neighbours to show to its prompt.
+        shown: neighbours to show of each case; holds afterwards how many were.
+        permutations: over how many option orders a reading is averaged.
+    """
+    readings = generalist.read([prompt(i, count) for i, count in enumerate(shown)], permutations)
+    while late := [i for i, one in enumerate(readings) if one.too_long and shown[i]]:
+        for i in late:
+            shown[i] //= 2
+        again = [prompt(i, shown[i]) for i in late]
+        try:
+            shorter = generalist.read(again, permutations)
+        except GeneralistError as error:
+            shorter = [unread(one, generalist.name, error) for one in again]
+        for i, one in zip(late, shorter, strict=True):
+            readings[i] = one
+    return readings
 
 
 def _best(

@@ -2,7 +2,7 @@
 
 import csv
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from drawn import TASK
+from drawn import TASK, tell
 from PIL import Image
 
 from gsco.agent import GSCo
 from gsco.construct import Outcome, Plan, construct
 from gsco.datasets import Dataset, read_dataset
 from gsco.generalist.scripted import ScriptedGeneralist
-from gsco.prompts import Prompt
 from gsco.settings import Settings
 from gsco.task import Task
 from specialists import train
@@ -53,18 +52,6 @@ def write_data(folder: Path, labels_of: Callable[[int], tuple[str, ...]]) -> Pat
     with (folder / "manifest.csv").open("w", newline="") as out:
         csv.writer(out).writerows([["file", "split", "label", "patient_id"], *rows])
     return folder
-
-
-def tell(prompt: Prompt) -> Mapping[str, float]:
-    """Say what the tint says, not quite surely: a fixed function of the prompt."""
-    red, _, blue = np.asarray(prompt.images[-1], dtype=np.float64).reshape(-1, 3).mean(axis=0)
-    if prompt.asked is not None:
-        other = prompt.images[-1].getchannel("G")
-        tint = (red if prompt.asked == "red spot" else blue) - np.asarray(other).mean()
-        sure = 1 / (1 + np.exp(-(tint - 20) / 10))
-        return {"yes": sure, "no": 1 - sure}
-    sure = float(1 / (1 + np.exp(-(red - blue) / 40)))
-    return {"red spot": sure, "blue spot": 1 - sure}
 
 
 @pytest.fixture(scope="session", autouse=True)

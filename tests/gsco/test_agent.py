@@ -4,18 +4,18 @@ import asyncio
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from narrow import Narrow
 from PIL import Image
 
 import specialists.images
 from gsco.agent import GSCo
-from gsco.case import SYSTEMS, Case, Reading, System
-from gsco.errors import GeneralistError, PromptTooLongError, UsageError, WorkspaceError
-from gsco.generalist.reading import unread
+from gsco.case import SYSTEMS, Case, System
+from gsco.errors import GeneralistError, UsageError, WorkspaceError
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.prompts import Prompt
 from gsco.settings import Settings
@@ -228,24 +228,6 @@ def test_a_specialist_that_fails_is_listed_and_the_others_answer(
         assert sum(made.probabilities.values()) == pytest.approx(1)
         assert made.review
         assert "Some parts failed: specialist vit-tiny." in made.review_reasons
-
-
-class Narrow(ScriptedGeneralist):
-    """A generalist whose context holds so many neighbours."""
-
-    most = 3
-
-    def read(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
-        readings = super().read(prompts, permutations)
-        error = PromptTooLongError("The prompt has 2000 tokens.")
-        return [
-            unread(prompt, self.name, error) if neighbours_in(prompt) > self.most else reading
-            for prompt, reading in zip(prompts, readings, strict=True)
-        ]
-
-
-def neighbours_in(prompt: Prompt) -> int:
-    return sum(line.startswith("- ") for line in prompt.before.splitlines())
 
 
 def test_the_farthest_neighbours_are_left_out_of_a_prompt_that_is_too_long(

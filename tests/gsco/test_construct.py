@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn import tell
+from narrow import Narrow
 from PIL import Image
 
 from gsco import fusing
@@ -244,6 +246,38 @@ def test_a_generalist_is_weighed_only_where_validation_shows_that_it_helps(
         assert all(("weighs nothing" in d.explanation) != helps for d in fused)
         asides = [any("The generalist reads" in why for why in d.review_reasons) for d in fused]
         assert not any(asides) or helps
+
+
+def test_prompts_that_are_too_long_are_shortened_while_fitting_as_when_asking(
+    own_workspace: Path, dataset: Dataset, plan: Plan
+) -> None:
+    narrow = Narrow(tell)
+    folder = TaskFolder(own_workspace, "spots")
+    (folder.path / "done.json").unlink()
+    construct(dataset, own_workspace, "spots", plan, generalist=narrow)
+    made = folder.read_fusion()
+    assert set(made.temperatures) == set(READING_SYSTEMS)
+    assert set(READING_SYSTEMS) <= set(made.thresholds)
+
+
+def test_a_generalist_that_is_never_understood_leaves_the_stack_its_sets(
+    own_workspace: Path, dataset: Dataset, plan: Plan
+) -> None:
+    mute = ScriptedGeneralist(lambda prompt: {})
+    (TaskFolder(own_workspace, "spots").path / "done.json").unlink()
+    construct(dataset, own_workspace, "spots", plan, generalist=mute)
+    agent = GSCo.open(own_workspace, generalist=mute, settings=Settings())
+    case = Case(images=(dataset.split("test")[0].open(),), task="spots")
+    fused, stack = (agent.diagnose(case, system) for system in ("gsco-fused", "stack"))
+    assert fused.prediction_set == stack.prediction_set
+    assert fused.prediction_set is not None
+    # What it begins to say later is not calibrated, and has no part in the answer.
+    agent = GSCo.open(own_workspace, generalist=ScriptedGeneralist(tell), settings=Settings())
+    later = agent.diagnose(case, "gsco-fused")
+    assert later.prediction_set == stack.prediction_set
+    assert later.probabilities == pytest.approx(dict(stack.probabilities))
+    read = agent.diagnose(case, "gsco")
+    assert any("not calibrated with this evidence" in why for why in read.review_reasons)
 
 
 def test_the_name_of_the_card_given_does_not_matter_to_a_second_run(
