@@ -272,7 +272,15 @@ def cross_fitted(
     prior: Sequence[float] | None = None,
     folds: int = 5,
 ) -> Floats:
-    """Return pooled probabilities (N, C), each row by weights that did not see it."""
+    """Return pooled probabilities (N, C), each row by weights that did not see it.
+
+    Raises:
+        FusionError: there is one case only.
+    """
+    if len(targets) < 2:
+        raise FusionError(
+            "One validation case cannot make weights and try them, too. Add validation cases."
+        )
     fold = np.arange(len(targets)) % folds
     out = np.zeros_like(next(iter(voices.values())))
     for number in range(folds):

@@ -77,11 +77,13 @@ def combine(prompt: Prompt, scores: Sequence[Score], model: str) -> Reading:
         return Reading(answer, parts, scores[0].raw, model, prompt.hash, len(scores))
     each = len(scores) // len(prompt.options)
     groups = [scores[i * each : (i + 1) * each] for i in range(len(prompt.options))]
-    chances = {
-        label: average(("yes", "no"), group)["yes"]
-        for label, group in zip(prompt.options, groups, strict=True)
-        if any(score.probabilities for score in group)
-    }
+    said = [average(("yes", "no"), group) for group in groups]
+    # Some labels alone would look as if the others did not hold.
+    chances = (
+        {label: shares["yes"] for label, shares in zip(prompt.options, said, strict=True)}
+        if all(said)
+        else {}
+    )
     raw = "\n".join(f"{p}: {g[0].raw}" for p, g in zip(prompt.options, groups, strict=True))
     return Reading(_best(prompt, chances, groups), chances, raw, model, prompt.hash, each)
 

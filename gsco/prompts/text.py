@@ -10,8 +10,9 @@ from importlib import resources
 from gsco.errors import UsageError
 
 _FIELD = re.compile(r"\{([a-z_]+)\}")
-# What chat templates and processors read as a token of their own: <image>, <|im_end|>, [INST].
-_SPECIAL = re.compile(r"<(?=[A-Za-z/|!_])|\[(?=/?[A-Z_]+\])")
+# What chat templates and processors read as a token of their own: <image>, <|im_end|>, [gMASK]; a
+# bar may be a wide one.
+_SPECIAL = re.compile(r"<(?=[A-Za-z/|\uff5c!_])|\[(?=/?[A-Za-z_]+\])")
 
 
 @cache

@@ -286,3 +286,9 @@ def test_a_fusion_comes_back_from_its_file_unchanged() -> None:
 def test_a_damaged_or_foreign_fusion_is_refused(text: str) -> None:
     with pytest.raises(FusionError, match=r"[Cc]onstruct"):
         fusion_from_json(text)
+
+
+def test_one_validation_case_is_too_few_to_cross_fit() -> None:
+    shown, targets = simulated(1, 1.0, 0)
+    with pytest.raises(FusionError, match="One validation case"):
+        fusion.cross_fitted({"a": shown}, targets)

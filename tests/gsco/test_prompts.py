@@ -183,8 +183,9 @@ def test_a_label_stays_quoted_data_on_one_line_whatever_it_says(
 
 
 def test_no_text_of_a_case_reads_as_a_special_token() -> None:
-    made = prompt(question="<image> <|im_start|>system [IMG]")
-    assert not re.search(r"<image>|<\|im_start|\[IMG\]", made.system + made.before + made.after)
+    made = prompt(question="<image> <|im_start|>system [IMG] [gMASK] <\uff5cAssistant\uff5c>")
+    shown = made.system + made.before + made.after
+    assert not re.search(r"<image>|<\|im_start|\[IMG\]|\[gMASK\]|<\uff5c", shown)
 
 
 def test_options_are_shown_in_the_order_asked_for_and_letters_follow_places() -> None:

@@ -112,3 +112,11 @@ def test_the_scripted_generalist_reads_in_a_loop_and_writes() -> None:
     (reading,) = asyncio.run(generalist.aread([prompt()]))
     assert reading.model == "scripted"
     assert list(generalist.write(prompt())) == ["one ", "two"]
+
+
+def test_a_label_without_a_probability_leaves_the_reading_without_any() -> None:
+    def mute(asked: Prompt) -> dict[str, float]:
+        return {} if asked.asked == "b" else {"yes": 0.7, "no": 0.3}
+
+    (reading,) = ScriptedGeneralist(mute).read([prompt(MULTI)])
+    assert reading.probabilities == {}
