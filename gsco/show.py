@@ -113,6 +113,8 @@ def rows(found: "Sequence[Row]") -> None:
             str(row.failures),
         )
     console.print(table)
+    for note in dict.fromkeys(note for row in found for note in row.notes):
+        console.print(f"  note: {escape(note)}", soft_wrap=True)
 
 
 def specialists(found: Sequence[Mapping[str, Any]]) -> None:

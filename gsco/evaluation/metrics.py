@@ -169,6 +169,7 @@ def measure(
 
     if area(whole) is None:
         notes.append("auc: a class is absent, or no case has probabilities")
+    notes += _rare(targets, labels)
     coverage, size = _sets(answers.sets, targets, labels)
     return Row(
         task=task,
@@ -196,6 +197,20 @@ def measure(
         balanced_accuracy_gain_interval=interval(gain, draws),
         notes=tuple(notes),
     )
+
+
+def _rare(targets: NDArray[np.int64], labels: Sequence[str]) -> list[str]:
+    """Return a note on each label that one draw in twenty or more holds no case of."""
+    counts = np.bincount(targets).tolist() if targets.ndim == 1 else []
+    if sum(count > 0 for count in counts) < 2:
+        return []
+    return [
+        f"balanced accuracy: draws without {labels[place]!r} ({count} of {len(targets)} cases) are "
+        "measured on the other labels, so the interval is that of fewer labels in part"
+        for place, count in enumerate(counts)
+        # A draw misses n cases with a chance of exp(-n).
+        if 0 < count <= 3
+    ]
 
 
 def average_precision(shown: Floats, targets: NDArray[np.int64]) -> float | None:

@@ -89,6 +89,18 @@ def test_an_area_that_cannot_be_had_is_none_and_says_why() -> None:
     assert row.notes == ("auc: a class is absent, or no case has probabilities",)
 
 
+def test_an_interval_in_which_a_rare_label_is_often_missing_says_so() -> None:
+    targets = np.array([0] * 20 + [1])
+    shown = np.tile([0.9, 0.1], (21, 1))
+    draws = resamples([str(i) for i in range(21)], 200, 0)
+    row = measure("t", "stack", answers_of(shown), targets, ("a", "b"), draws)
+    # Half of the labels are told; without the other one, all.
+    assert row.balanced_accuracy == 0.5
+    assert row.balanced_accuracy_interval == (0.5, 1.0)
+    (note,) = [note for note in row.notes if note.startswith("balanced accuracy")]
+    assert "'b' (1 of 21 cases)" in note
+
+
 def test_sets_are_measured_by_coverage_and_size() -> None:
     shown = np.array([[0.6, 0.4], [0.7, 0.3], [0.2, 0.8]])
     found = answers_of(shown, [("a",), ("a", "b"), ("a",)])
