@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -167,13 +168,16 @@ def test_a_server_killed_half_way_costs_no_case_its_reading(
     """Last in this file: one of the servers is gone afterwards."""
     asked = prompts(48)
     with connect([server.url for server in servers], at_once=4) as generalist:
+        start = time.monotonic()
         whole = generalist.read(asked)
+        half = (time.monotonic() - start) / 2
         group = os.getpgid(servers[1]._process.pid)
-        killer = threading.Timer(0.5, os.killpg, (group, signal.SIGKILL))
+        killer = threading.Timer(half, os.killpg, (group, signal.SIGKILL))
         killer.start()
         readings = generalist.read(asked)
         killer.join()
-    assert not servers[1].running
+    # The signal is sent; the process may take a moment to end.
+    servers[1]._process.wait(30)
     assert [reading.failure for reading in readings] == [None] * len(asked)
     assert [reading.prompt_hash for reading in readings] == [prompt.hash for prompt in asked]
     for one, other in zip(whole, readings, strict=True):
