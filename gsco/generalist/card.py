@@ -38,3 +38,11 @@ def card_of(folder: Path) -> Card:
             f"The card {CARD!r} in {folder.name!r} cannot be read ({error}). Mend or remove it."
         ) from error
     return Card(str(name or ""), "label" if form == "label" else "letter", writes is not False)
+
+
+def card_served(name: str, folder: Path | None) -> Card:
+    """Return how to ask a model behind a server: by the card in its folder, or by its name."""
+    if folder and (folder / CARD).is_file():
+        return card_of(folder)
+    tiny = "gsco-tiny" in name
+    return Card(name, "label" if tiny else "letter", writes=not tiny)

@@ -9,21 +9,20 @@ a word, and a free answer would look like a decision.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Future
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Lock, Thread, current_thread
-from typing import Any, Self, TypeVar
-from weakref import finalize
+from threading import Lock
+from typing import Any, Self
 
 import openai
 from openai.types import CompletionUsage
 
 from gsco.case import Reading
 from gsco.errors import GeneralistError
-from gsco.generalist.card import CARD, Card, card_of
+from gsco.generalist.card import card_served
 from gsco.generalist.choice import Group, meant, parted
 from gsco.generalist.client import (
     NO_API,
@@ -34,6 +33,7 @@ from gsco.generalist.client import (
     is_local,
     refusal_of,
 )
+from gsco.generalist.loop import Loop
 from gsco.generalist.pool import AT_ONCE, Endpoint, Pool
 from gsco.generalist.reading import Score, combine, expand, unread
 from gsco.generalist.request import (
@@ -57,8 +57,6 @@ WHOLE = 600.0
 """Seconds that free text in one piece may take at least."""
 PATIENCE = 20.0
 """Seconds that a request waits for a server while all are down."""
-
-T = TypeVar("T")
 
 
 def connect(
@@ -129,10 +127,6 @@ class ServedGeneralist:
         self.seen: frozenset[str] = frozenset()
         self._tokens: int | None = None
         self._counting = Lock()
-        # One loop of our own keeps the connections, whatever loop or thread a caller lives in.
-        self._loop = asyncio.new_event_loop()
-        thread = Thread(target=_turn, args=(self._loop,), daemon=True)
-        thread.start()
         self._patience = patience
         self._timeout = timeout
         # Prompts whose images are encoded at one time: bounds memory, however long the list.
@@ -144,9 +138,8 @@ class ServedGeneralist:
             ],
             prove=self._prove,
         )
-        # Also for those who never close it: connections left open would complain at the end.
-        clients = [endpoint.client for endpoint in self._pool.endpoints]
-        self._end = finalize(self, _end, self._loop, thread, clients)
+        # One loop of our own keeps the connections, whatever loop or thread a caller lives in.
+        self._loop = Loop([endpoint.client for endpoint in self._pool.endpoints])
 
     @property
     def identity(self) -> str:
@@ -159,7 +152,7 @@ class ServedGeneralist:
         Raises:
             GeneralistError: no server answers, the model is not offered, or choices are ignored.
         """
-        self._run(self._check())
+        self._loop.run(self._check())
 
     def spent(self) -> int | None:
         """Return the tokens since the last call, of all threads; None if no server tells them."""
@@ -173,17 +166,11 @@ class ServedGeneralist:
         Raises:
             GeneralistError: no server answers, or one refuses the request.
         """
-        return self._run(self._read(prompts, permutations))
+        return self._loop.run(self._read(prompts, permutations))
 
     async def aread(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
         """Do the same without blocking the caller's loop."""
-        work = asyncio.wrap_future(self._begin(self._read(prompts, permutations)))
-        try:
-            return await work
-        except asyncio.CancelledError as error:
-            if (caller := asyncio.current_task()) and caller.cancelling():
-                raise
-            raise self._closed() from error
+        return await self._loop.wait(self._read(prompts, permutations))
 
     def write(self, prompt: Prompt, longest: int = 500, *, whole: bool = False) -> Iterator[str]:
         """Stream free text of at most `longest` tokens; in one piece, which is quicker, if `whole`.
@@ -192,7 +179,7 @@ class ServedGeneralist:
             GeneralistError: no server answers, or one refuses the request.
         """
         if whole:
-            yield self._run(self._write_whole(prompt, longest))
+            yield self._loop.run(self._write_whole(prompt, longest))
             return
         pieces: SimpleQueue[str | None] = SimpleQueue()
 
@@ -203,20 +190,20 @@ class ServedGeneralist:
             finally:
                 pieces.put(None)
 
-        work = self._begin(pump())
+        work = self._loop.begin(pump())
         try:
             while (piece := pieces.get()) is not None:
                 yield piece
             work.result()
         except CancelledError as error:
-            raise self._closed() from error
+            raise self._loop.closed() from error
         finally:
             # A reader that goes away early stops the writing.
             work.cancel()
 
     def close(self) -> None:
         """Close the connections; what is under way ends with a `GeneralistError`."""
-        self._end()
+        self._loop.close()
 
     def __enter__(self) -> Self:
         """Return itself; leaving the block closes the connections."""
@@ -225,25 +212,6 @@ class ServedGeneralist:
     def __exit__(self, *error: object) -> None:
         """Close the connections."""
         self.close()
-
-    def _begin(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
-        if not self._end.alive:
-            work.close()
-            raise self._closed()
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def _closed(self) -> GeneralistError:
-        return GeneralistError(f"The connections to {self.name!r} are closed. Connect again.")
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        running = self._begin(work)
-        try:
-            return running.result()
-        except CancelledError as error:
-            raise self._closed() from error
-        finally:
-            # Whoever interrupts the caller means the work, too; what is done stays done.
-            running.cancel()
 
     async def _check(self) -> None:
         """Prove all servers at once; those that do not answer now are left for later."""
@@ -257,7 +225,7 @@ class ServedGeneralist:
                 f"No server offers the model {self.name!r}. "
                 f"Offered: {', '.join(sorted(offered))}. Set `generalist_model` to one."
             )
-        card = _card_of(self.name, offered[self.name])
+        card = card_served(self.name, offered[self.name])
         self.answer_form = self._form or card.answer_form
         self.writes = card.writes if self._writes is None else self._writes
         pairs = zip(self._pool.endpoints, found, strict=True)
@@ -461,46 +429,6 @@ class ServedGeneralist:
             f"A request to {self.name!r} failed {TRIES} times, last at {endpoint.url!r} with "
             f"{type(last).__name__} ({str(last)[:200]}). See the log of the server."
         )
-
-
-def _card_of(name: str, folder: Path | None) -> Card:
-    """Return how to ask a model: by the card in its folder, or by its name."""
-    if folder and (folder / CARD).is_file():
-        return card_of(folder)
-    tiny = "gsco-tiny" in name
-    return Card(name, "label" if tiny else "letter", writes=not tiny)
-
-
-def _turn(loop: asyncio.AbstractEventLoop) -> None:
-    """Run a loop until it is stopped."""
-    try:
-        loop.run_forever()
-    finally:
-        loop.close()
-
-
-def _end(
-    loop: asyncio.AbstractEventLoop, thread: Thread, clients: Sequence[openai.AsyncOpenAI]
-) -> None:
-    """End what is under way, close the clients and stop their loop."""
-
-    async def end() -> None:
-        try:
-            # Who waits for an answer would wait for ever once the loop stands still.
-            under_way = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in under_way:
-                task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
-            for client in clients:
-                await client.close()
-        finally:
-            # Whatever a client has to complain of, nobody may wait for ever.
-            loop.stop()
-
-    asyncio.run_coroutine_threadsafe(end(), loop)
-    # The loop's own thread may be who finds that nobody holds it; it cannot wait for itself.
-    if current_thread() is not thread:
-        thread.join()
 
 
 def _mark(endpoint: Endpoint, error: openai.OpenAIError) -> None:
