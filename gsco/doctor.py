@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import openai
 from PIL import Image
 
-from gsco.generalist.client import NO_API, TIMEOUT, first_of, is_local
+from gsco.generalist.client import BROKEN, NO_API, TIMEOUT, first_of, is_local
 from gsco.generalist.request import TOPS, data_url, image_part, only, step_of
 from gsco.generalist.served import IMPOSSIBLE
 
@@ -105,7 +105,7 @@ def examine(url: str, *, model: str = "", api_key: str = "") -> list[Check]:
     ) as client:
         try:
             offered = list(client.models.list())
-        except (openai.APIError, *NO_API) as error:
+        except (*BROKEN, *NO_API) as error:
             remedy = f"{SERVE}, and give the address with /v1 at its end."
             return [Check("answers", False, f"{type(error).__name__}: {error}"[:200], remedy)]
         names = [one.id for one in offered]
@@ -126,7 +126,7 @@ def _tried(trial: "Trial", patient: Patient) -> Check:
         ok, found = trial.run(patient)
     except openai.APIStatusError as error:
         ok, found = False, f"refused: {error.status_code} {error.message[:160]}"
-    except openai.OpenAIError as error:
+    except BROKEN as error:
         ok, found = False, f"{type(error).__name__}: {error}"[:200]
     return Check(trial.name, ok, found, "" if ok else trial.remedy)
 

@@ -16,6 +16,8 @@ TOO_LONG = ("context length", "maximum model length")
 
 TIMEOUT = 120.0
 """Seconds that one request may take."""
+BROKEN = (openai.OpenAIError, ValueError)
+"""What the client raises where an answer is missing or refused, or is no JSON or UTF-8."""
 NO_API = (AttributeError, TypeError)
 """What the client raises of a list of models that is none: of a web page, say."""
 
@@ -58,7 +60,7 @@ def first_of(said: Any) -> Any:
     raise openai.OpenAIError("The answer holds no choice")
 
 
-def refusal_of(url: str, error: openai.OpenAIError) -> GeneralistError | None:
+def refusal_of(url: str, error: Exception) -> GeneralistError | None:
     """Return what a refusal means; None if it may be otherwise later.
 
     That is: no connection, too busy, or the server's own fault.

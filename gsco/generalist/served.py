@@ -17,7 +17,6 @@ from queue import SimpleQueue
 from threading import Lock
 from typing import Any, Self
 
-import openai
 from openai.types import CompletionUsage
 
 from gsco.case import Reading
@@ -25,6 +24,7 @@ from gsco.errors import GeneralistError
 from gsco.generalist.card import card_served
 from gsco.generalist.choice import Group, meant, parted
 from gsco.generalist.client import (
+    BROKEN,
     NO_API,
     TIMEOUT,
     client_of,
@@ -247,7 +247,7 @@ class ServedGeneralist:
                 model.id: folder_of(model) if here else None
                 async for model in endpoint.client.models.list()
             }
-        except openai.APIError as error:
+        except BROKEN as error:
             _mark(endpoint, error)
         except NO_API:
             endpoint.refusal = (
@@ -275,7 +275,7 @@ class ServedGeneralist:
                 extra_body=only([IMPOSSIBLE]),
             )
             text = first_of(said).message.content or ""
-        except openai.OpenAIError as error:
+        except BROKEN as error:
             _mark(endpoint, error)
             return False
         if text.strip() == IMPOSSIBLE:
@@ -387,7 +387,7 @@ class ServedGeneralist:
                     self._count(chunk.usage)
                     if chunk.choices and (piece := chunk.choices[0].delta.content):
                         yield piece
-        except openai.APIError as error:
+        except BROKEN as error:
             raise GeneralistError(
                 f"{self.name!r} broke off while it wrote ({error}). "
                 "See the log of the server, and ask again."
@@ -416,7 +416,7 @@ class ServedGeneralist:
                     said = await endpoint.client.chat.completions.create(**call)
                     if not request.get("stream"):
                         first_of(said)
-                except openai.OpenAIError as error:
+                except BROKEN as error:
                     if refusal := refusal_of(endpoint.url, error):
                         raise refusal from error
                     endpoint.failed()
@@ -431,7 +431,7 @@ class ServedGeneralist:
         )
 
 
-def _mark(endpoint: Endpoint, error: openai.OpenAIError) -> None:
+def _mark(endpoint: Endpoint, error: Exception) -> None:
     """Turn an endpoint away, or let it rest if waiting may help."""
     if refusal := refusal_of(endpoint.url, error):
         endpoint.refusal = str(refusal)

@@ -49,6 +49,7 @@ class Server(ThreadingHTTPServer):
         self.model, self.delay = model, delay
         self.root = model
         self.page = ""
+        self.garbles = False
         self.requests: list[dict[str, Any]] = []
         self.refuses: Callable[[dict[str, Any]], int] = lambda body: self.status
         self.error = "prompt too long"
@@ -130,6 +131,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, text: str, status: int, kind: str) -> None:
         coded = text.encode()
+        if self.server.garbles:
+            coded = coded.replace(b"assistant", b"\xff\xfe")
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(coded)))

@@ -330,6 +330,19 @@ def test_an_answer_without_choices_costs_no_other_case(monkeypatch: pytest.Monke
     assert whole.answer == "no tumour"
 
 
+def test_an_answer_that_is_no_utf_8_is_an_error_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gsco.generalist.pool.FIRST_REST", 0.01)
+    with serving() as server, ServedGeneralist([server.url], patience=0.5) as generalist:
+        generalist.check()
+        server.garbles = True
+        with pytest.raises(GeneralistError, match="No generalist answers"):
+            generalist.read([prompt()])
+        server.garbles = False
+        assert generalist.read([prompt()])[0].answer == "no tumour"
+
+
 def test_so_many_options_that_a_server_tells_of_too_few_are_refused_with_the_cure() -> None:
     with serving() as server, connect([server.url]) as generalist:
         server.status, server.error = 400, "Requested sample logprobs of 31, greater than 30"
