@@ -6,7 +6,7 @@ python dying_benchmark.py DATA WORKSPACE OUT ANSWERS [ADDRESS OF A RAY CLUSTER]
 import sys
 from pathlib import Path
 
-import conftest
+import drawn
 import torch
 from dying import die_after
 
@@ -24,14 +24,14 @@ def main() -> None:
     die_after(left)
     bench.CHUNK = 4
     torch.set_num_threads(1)
-    agent = GSCo.open(workspace, generalist=ScriptedGeneralist(conftest.tell), settings=Settings())
+    agent = GSCo.open(workspace, generalist=ScriptedGeneralist(drawn.tell), settings=Settings())
     items = [Item("spots", "spots", read_dataset(data))]
     with engine_named("ray" if sys.argv[5:] else "local", *sys.argv[5:]) as engine:
         if sys.argv[5:]:
             import ray
 
             # The test's functions are no package that a worker could import.
-            ray.cloudpickle.register_pickle_by_value(conftest)
+            ray.cloudpickle.register_pickle_by_value(drawn)
         run(agent, items, ("specialist", "gsco"), out, engine=engine)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from fake_server import serving
 from rich.console import Console
+from rich.live import Live
 
 from gsco import show
 from gsco.agent import GSCo
@@ -114,10 +115,9 @@ def test_what_a_server_counts_is_told_and_stored(
     assert "Tokens of the generalist a case: rad 64." in page
 
 
-def test_the_sentence_stands_above_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen = Console(file=StringIO(), width=80)
-    monkeypatch.setattr(show, "errors", screen)
-    with show.progress() as bars:
+def test_the_sentence_stands_above_the_bars() -> None:
+    screen, bars = Console(file=StringIO(), width=80), show.Bars()
+    with Live(bars.shown, console=screen):
         bars("spots gsco", 1, 20)
         bars.say("About [3] s left.")
         bars.say("About [2] s left.")
@@ -127,10 +127,9 @@ def test_the_sentence_stands_above_the_bars(monkeypatch: pytest.MonkeyPatch) -> 
     assert line.strip() == "About [2] s left."
 
 
-def test_of_many_bars_those_that_are_full_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen = Console(file=StringIO(), width=80, height=100)
-    monkeypatch.setattr(show, "errors", screen)
-    with show.progress() as bars:
+def test_of_many_bars_those_that_are_full_make_room() -> None:
+    screen, bars = Console(file=StringIO(), width=80, height=100), show.Bars()
+    with Live(bars.shown, console=screen):
         for number in range(show.ROOM + 1):
             bars(f"set {number}", 0, 20)
         bars("set 3", 20, 20)
@@ -138,6 +137,17 @@ def test_of_many_bars_those_that_are_full_make_room(monkeypatch: pytest.MonkeyPa
     told = screen.file.getvalue()  # type: ignore[attr-defined]
     assert "set 4 " in told
     assert "set 3 " not in told
+
+
+def test_a_log_holds_a_line_for_each_step_that_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Console(file=StringIO())
+    monkeypatch.setattr(show, "errors", log)
+    with show.progress() as told:
+        told("embed [cases]", 64, 1200)
+        told.say("About [3] s left.")
+        told("embed [cases]", 1200, 1200)
+        told("embed [cases]", 1200, 1200)
+    assert log.file.getvalue() == "embed [cases]: 1,200 done\n"  # type: ignore[attr-defined]
 
 
 def test_all_sets_are_asked_in_one_go_of_the_engine(
