@@ -272,6 +272,7 @@ def main() -> None:
         }
         _told(json.dumps({name: said[name]}))
     facts = {
+        "n": len(samples),
         "language": given.language.name,
         **long,
         "seed": own.seed,

@@ -32,7 +32,7 @@ def test_another_language_part_learns_by_adapters_and_norms_alone(
     )
     LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
     before, _ = language_part.loaded(tmp_path / "llama")
-    folder, trained = language_part.train(data, tmp_path / "llama", tmp_path / "out", PLAN, "cpu")
+    folder, trained = language_part.train(data, tmp_path / "llama", tmp_path / "out", PLAN)
     after = EmbeddedGeneralist(folder)._model.model
     # Stored in half of the digits, and read again.
     kept = {name: one.bfloat16().float() for name, one in before.model.named_parameters()}
