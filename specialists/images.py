@@ -7,10 +7,11 @@ colours.
 
 import io
 import math
+import struct
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,8 +133,12 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
             "which part matters. Give the DICOM file, or window it to 8 bits first."
         )
     image.load()
-    # A camera held on its side says so in the header, and every viewer turns the image.
-    image = ImageOps.exif_transpose(image)
+    # A camera held on its side says so in the header, and every viewer turns the image. A header
+    # that cannot be read turns nothing; the pixels are there.
+    broken = (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error)
+    with suppress(*broken), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        image = ImageOps.exif_transpose(image)
     if image.mode in {"LA", "PA", "RGBA"} or "transparency" in image.info:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema() != (255, 255):

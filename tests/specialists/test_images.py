@@ -83,6 +83,20 @@ def test_an_image_that_its_header_says_to_turn_is_read_as_viewers_show_it(kind: 
     assert np.abs(np.asarray(found, float) - np.asarray(upright, float)).mean() < 5
 
 
+def test_a_header_that_cannot_be_read_costs_no_pixel() -> None:
+    header = Image.Exif()
+    header[274], header[306] = 6, "2020:01:01"
+    chance, whole = np.random.default_rng(0), drawn(40, 24)
+    good = header.tobytes()
+    for _ in range(200):
+        wrong = bytearray(good)
+        # Behind `Exif` and two zeros, which say what it is.
+        for place in chance.integers(6, len(wrong), 3):
+            wrong[place] = chance.integers(256)
+        found = decode(encoded(whole, "WEBP", lossless=True, exif=bytes(wrong)))
+        assert sorted(found.size) == [24, 40]
+
+
 def test_what_is_no_image_at_all_is_refused_with_what_to_give() -> None:
     with pytest.raises(SpecialistError, match=r"'ndarray'.*fromarray"):
         decode(np.zeros((8, 8, 3), np.uint8))  # type: ignore[arg-type]  # that is the point
