@@ -33,7 +33,10 @@ errors = Console(stderr=True, highlight=False)
 
 
 def diagnosis(made: Diagnosis, title: str = "", *, explained: bool = False) -> None:
-    """Print the answer, what says so, and what disagreed; whether without which, if `explained`."""
+    """Print the answer, what says so, and what disagreed.
+
+    If `explained`, also say so where leaving evidence out would change nothing.
+    """
     answer = made.answer if isinstance(made.answer, str) else ", ".join(made.answer or ("none",))
     console.print(f"[bold]{escape(title or made.case[:16])}[/]  {made.task}, {made.system}")
     console.print(f"  answer: [bold]{escape(answer)}[/]")

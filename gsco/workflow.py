@@ -262,7 +262,10 @@ def is_read(system: System) -> bool:
 
 
 def voices_of(state: State, number: int, tools: Tools) -> dict[str, Floats]:
-    """Return the voices on one case of the batch, (1, C) each; who said nothing is absent."""
+    """Return the voices on one case of the batch, (1, C) each.
+
+    Who said nothing is absent, and the generalist where validation has not weighed it.
+    """
     voices: dict[str, Floats] = {
         name: np.array([said[number].probabilities])
         for name, said in state.get("opinions", {}).items()
@@ -270,7 +273,8 @@ def voices_of(state: State, number: int, tools: Tools) -> dict[str, Floats]:
     if neighbours := state["recalled"][number].neighbours:
         shares = neighbour_vote(neighbours, tools.task.texts, tools.fusion.kind)
         voices[NEIGHBOURS] = np.array([shares])
-    if state["system"] == "gsco-fused" and tools.is_calibrated:
+    weighed = tools.is_calibrated and GENERALIST in tools.fusion.fused
+    if state["system"] == "gsco-fused" and weighed:
         plain = _read(state, number, tools)
         if plain is not None:
             temperature = tools.fusion.temperatures.get("generalist", 1.0)
@@ -289,8 +293,7 @@ def _read(state: State, number: int, tools: Tools) -> Floats | None:
 def threshold_of(state: State, number: int, tools: Tools) -> float | None:
     """Return the bound of the prediction set of one case; None where none was fitted."""
     system = state["system"]
-    voices = {GENERALIST} & voices_of(state, number, tools).keys() & tools.fusion.fused.keys()
-    if system == "gsco-fused" and not voices:
+    if system == "gsco-fused" and GENERALIST not in voices_of(state, number, tools):
         system = "stack"
     if is_read(system) and not tools.is_calibrated:
         return None

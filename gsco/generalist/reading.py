@@ -96,7 +96,7 @@ def unread(prompt: Prompt, model: str, error: GeneralistError) -> Reading:
 
 def read_all(
     generalist: "Generalist",
-    prompt: Callable[[int, int], "Prompt"],
+    prompt: Callable[[int, int], Prompt],
     shown: list[int],
     permutations: int = 2,
 ) -> list[Reading]:

@@ -180,7 +180,9 @@ def test_a_server_that_stumbles_once_is_asked_again() -> None:
 def test_a_request_that_fails_everywhere_is_given_up() -> None:
     with serving() as server, connect([server.url]) as generalist:
         server.refuses = lambda body: 500 if "logprobs" in body else 200
-        with pytest.raises(GeneralistError, match=r"failed 4 times, last at .* with Internal"):
+        with pytest.raises(
+            GeneralistError, match=r"failed 4 times, last at .* InternalServerError"
+        ):
             generalist.read(prompts(1), permutations=1)
 
 
