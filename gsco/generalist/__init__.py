@@ -39,10 +39,6 @@ class Generalist(Protocol):
         """Return one reading a prompt, averaged over that many option orders."""
         ...
 
-    async def aread(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
-        """Do the same without blocking the event loop."""
-        ...
-
     def write(self, prompt: Prompt, *, whole: bool = False) -> Iterator[str]:
         """Stream free text, piece by piece; in one piece if it can and `whole` is asked for."""
         ...

@@ -1,6 +1,5 @@
 """A generalist in process: any image-text model that transformers can load, by folder or hub id."""
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from inspect import signature
@@ -97,10 +96,6 @@ class EmbeddedGeneralist:
             combine(prompt, [next(scores) for _ in group], self.name)
             for prompt, group in zip(prompts, groups, strict=True)
         ]
-
-    async def aread(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
-        """Do the same in a thread."""
-        return await asyncio.to_thread(self.read, prompts, permutations)
 
     def write(self, prompt: Prompt, longest: int = 300, *, whole: bool = False) -> Iterator[str]:
         """Stream free text of at most `longest` tokens; a reader that goes away ends the writing.

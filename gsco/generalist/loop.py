@@ -54,16 +54,6 @@ class Loop:
             # Whoever interrupts the caller means the work, too; what is done stays done.
             running.cancel()
 
-    async def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do the same without blocking the caller's loop."""
-        running = asyncio.wrap_future(self.begin(work))
-        try:
-            return await running
-        except asyncio.CancelledError as error:
-            if (caller := asyncio.current_task()) and caller.cancelling():
-                raise
-            raise self.closed() from error
-
     def close(self) -> None:
         """End what is under way, close the clients and stop."""
         self._end()

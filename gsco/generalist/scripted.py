@@ -1,6 +1,5 @@
 """A generalist that says what a test tells it to."""
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from gsco.case import Reading
@@ -42,11 +41,6 @@ class ScriptedGeneralist:
             combine(prompt, [self._score(asked) for asked in group], self.name)
             for prompt, group in zip(prompts, groups, strict=True)
         ]
-
-    async def aread(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
-        """Do the same, and let other tasks run."""
-        await asyncio.sleep(0)
-        return self.read(prompts, permutations)
 
     def write(self, prompt: Prompt, *, whole: bool = False) -> Iterator[str]:
         """Stream the given pieces."""

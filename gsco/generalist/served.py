@@ -168,10 +168,6 @@ class ServedGeneralist:
         """
         return self._loop.run(self._read(prompts, permutations))
 
-    async def aread(self, prompts: Sequence[Prompt], permutations: int = 2) -> list[Reading]:
-        """Do the same without blocking the caller's loop."""
-        return await self._loop.wait(self._read(prompts, permutations))
-
     def write(self, prompt: Prompt, longest: int = 500, *, whole: bool = False) -> Iterator[str]:
         """Stream free text of at most `longest` tokens; in one piece, which is quicker, if `whole`.
 

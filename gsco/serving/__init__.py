@@ -16,7 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -161,12 +161,11 @@ class Server:
         """Whether the process lives."""
         return self._process.poll() is None
 
-    def wait(self, seconds: float = 900.0, tick: Callable[[], None] = lambda: None) -> None:
+    def wait(self, seconds: float = 900.0) -> None:
         """Return when the server answers.
 
         Args:
             seconds: how long to wait at most; large models load for minutes.
-            tick: called about once a second meanwhile.
 
         Raises:
             GeneralistError: it ended, or does not answer in time; then it is stopped.
@@ -180,7 +179,6 @@ class Server:
                 raise GeneralistError(
                     f"The server did not answer within {seconds:.0f} s. {self._last_words()}"
                 )
-            tick()
             time.sleep(1)
 
     def join(self) -> int:

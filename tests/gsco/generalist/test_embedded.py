@@ -1,4 +1,3 @@
-import asyncio
 import functools
 import shutil
 import threading
@@ -223,13 +222,9 @@ def test_a_multi_label_task_gets_a_probability_for_each_label() -> None:
     assert all(0 < chance < 1 for chance in reading.probabilities.values())
 
 
-def test_reading_in_a_loop_says_the_same() -> None:
-    assert asyncio.run(tiny().aread([prompt()])) == tiny().read([prompt()])
-
-
 def test_writing_streams_pieces_of_text() -> None:
     pieces = list(tiny().write(prompt(), longest=8))
-    assert all(isinstance(piece, str) for piece in pieces)
+    assert "".join(pieces).strip()
     assert "<|" not in "".join(pieces)
 
 

@@ -1,4 +1,3 @@
-import asyncio
 from dataclasses import replace
 
 import pytest
@@ -107,9 +106,9 @@ def test_no_permutation_at_all_is_refused() -> None:
         ScriptedGeneralist(place).read([prompt()], permutations=0)
 
 
-def test_the_scripted_generalist_reads_in_a_loop_and_writes() -> None:
+def test_the_scripted_generalist_reads_and_writes() -> None:
     generalist = ScriptedGeneralist(place, text=("one ", "two"))
-    (reading,) = asyncio.run(generalist.aread([prompt()]))
+    (reading,) = generalist.read([prompt()])
     assert reading.model == "scripted"
     assert list(generalist.write(prompt())) == ["one ", "two"]
 

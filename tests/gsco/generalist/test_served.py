@@ -1,4 +1,3 @@
-import asyncio
 import base64
 import gc
 import io
@@ -174,7 +173,7 @@ def test_a_place_that_the_server_prefers_is_averaged_out() -> None:
 def test_many_cases_are_read_at_once_and_come_back_in_order() -> None:
     prompts = [prompt() if i % 2 else prompt("label") for i in range(20)]
     with serving() as server, connect([server.url]) as generalist:
-        readings = asyncio.run(generalist.aread(prompts))
+        readings = generalist.read(prompts)
     assert [reading.prompt_hash for reading in readings] == [p.hash for p in prompts]
 
 
@@ -242,11 +241,9 @@ def test_a_client_that_cannot_be_closed_keeps_nobody_waiting(
     assert threading.active_count() <= before
 
 
-@pytest.mark.parametrize("ask", ["read", "write", "write whole", "aread"])
+@pytest.mark.parametrize("ask", ["read", "write", "write whole"])
 def test_who_waits_for_an_answer_is_told_when_the_connections_are_closed(ask: str) -> None:
     def wait(generalist: ServedGeneralist) -> object:
-        if ask == "aread":
-            return asyncio.run(generalist.aread([prompt()]))
         if ask == "read":
             return generalist.read([prompt()])
         return list(generalist.write(prompt(), whole=ask == "write whole"))
