@@ -211,12 +211,13 @@ def test_a_damaged_image_is_the_failure_of_its_own_questions(
     rad: Path, asking: GSCo, tmp_path: Path
 ) -> None:
     sets, _ = word_sets(rad)
-    for file in (rad / "vqa_rad").rglob("*"):
-        if file.suffix in (".jpg", ".png"):
-            file.write_bytes(b"no image")
-            break
+    next((rad / "vqa_rad").rglob("synpic3.jpg")).write_bytes(b"no image")
     (row,) = run_words(asking, sets, tmp_path / "out", Scope())
     assert row["missing"] == 0
+    (ledger,) = (tmp_path / "out" / "vqa-rad").glob("generalist.*.jsonl")
+    failed = {one.case for one in Ledger.at(ledger).lines() if one.failures}
+    assert failed == {one.id for one in sets[0].asked if "number 11?" in one.shown}
+    assert len(failed) == 1
 
 
 def test_changed_answers_and_changed_figures_are_found(
