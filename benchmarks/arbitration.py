@@ -28,11 +28,11 @@ from benchmarks.starter import datasets
 from gsco.agent import GSCo, open_generalist
 from gsco.datasets import targets_of
 from gsco.evaluation.metrics import interval, resamples
-from gsco.fusing import together
 from gsco.fusion import votes
 from gsco.generalist import Generalist
 from gsco.prompts import build_prompt
 from gsco.settings import load_settings
+from gsco.voices import together
 from specialists import Opinion
 
 PUBLISHED = {"kept": 0.945, "corrected": 0.810, "against_all": 0.676}

@@ -39,7 +39,7 @@ SIDES = (64, 400)
 """Shortest and longest side of a picture in pixels."""
 SYSTEMS = ("stack", "mean", "neighbours")
 """None of them asks a generalist: its seconds would hide the service's own."""
-READING_SYSTEMS = ("gsco-fused", "gsco", "generalist")
+ASKING = ("gsco-fused", "gsco", "generalist")
 NEAR = 0.01
 """Difference of a number that a server's batches may make."""
 PATIENCE = 120.0
@@ -167,7 +167,7 @@ def measure(users: int, seconds: float, generalist: str = "") -> dict[str, objec
         seconds: for how long.
         generalist: URL of a server; empty to ask none.
     """
-    systems = READING_SYSTEMS if generalist else SYSTEMS
+    systems = ASKING if generalist else SYSTEMS
     with service(generalist) as (process, url):
         with httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False) as client:
             client.get("/health").raise_for_status()

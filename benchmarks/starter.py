@@ -15,13 +15,10 @@ from pathlib import Path
 
 from gsco.construct import Plan, construct
 from gsco.datasets import Dataset, Record, Split, read_dataset
+from gsco.demo import TEST_SETS
 from gsco.task import Label, task_named
 
-SOURCES = {
-    "pneumonia-cxr": "cxr_pneumonia",
-    "breast-ultrasound": "busi_breast_us",
-    "brain-mri": "brain_tumor_mri",
-}
+SOURCES = TEST_SETS
 KINDS = {
     "cxr_pneumonia": "chest X-ray",
     "busi_breast_us": "breast ultrasound",

@@ -149,9 +149,8 @@ class GSCo:
         return replace(self._tools[task], generalist=asked, style=style, pictures=[])
 
     def _load(self, folder: TaskFolder) -> Tools:
-        from gsco.fusing import embedder_named, specialists_of
+        from gsco.voices import embedder_of, specialists_of
         from retrieval import CaseIndex
-        from retrieval.storage import read_manifest
 
         fusion = folder.read_fusion()
         found = specialists_of(folder)
@@ -167,7 +166,7 @@ class GSCo:
                 f"The card of task {folder.name!r} has the labels {list(task.texts)!r}, but "
                 f"{list(fusion.labels)!r} were learnt. Restore them, or run `gsco construct` again."
             )
-        embedder = embedder_named(read_manifest(folder.index).embedder, folder)
+        embedder = embedder_of(folder)
         index = CaseIndex.load(
             folder.index, embedder=embedder.name, embedder_hash=embedder.weights_hash
         )

@@ -11,9 +11,9 @@ import gsco
 from gsco import workflow
 from gsco.case import Case, Diagnosis, Failure, Reading, System
 from gsco.explain import REDUCED, WEIGHT, explanation, is_unheard
-from gsco.fusing import RECALLED, recalls
 from gsco.fusion import GENERALIST, prediction_set
 from gsco.task import Task
+from gsco.voices import READ_SYSTEMS, RECALLED, recalls
 from gsco.workflow import State, Tools
 from specialists import Specialist
 
@@ -152,7 +152,7 @@ def _reasons(made: Diagnosis, tools: Tools) -> tuple[str, ...]:
                 f"The generalist {tools.generalist.name!r} was not calibrated for this task; "
                 "construct it again with `--generalist`."
             )
-        elif workflow.is_read(made.system) and made.system not in tools.fusion.temperatures:
+        elif made.system in READ_SYSTEMS and made.system not in tools.fusion.temperatures:
             reasons.append(
                 "The generalist is not calibrated with this evidence: it understood too few "
                 "validation cases with it. Give it a longer context, and construct the task again."

@@ -118,7 +118,7 @@ def _construct(
     say: Say,
     progress: Progress,
 ) -> Outcome:
-    from gsco import report
+    from gsco import construction_report
 
     for note in dataset.notes:
         say(note)
@@ -136,7 +136,7 @@ def _construct(
     write_text(folder.path / "task.toml", dataset.task.to_toml())
     size = _small_size(training)
     if size:
-        say(report.shrinks(size))
+        say(construction_report.shrinks(size))
     write_text(folder.path / "data.json", _data(dataset, training, dropped, size))
     _remove_strangers(folder, dataset, plan, say)
     trained = [
@@ -149,7 +149,7 @@ def _construct(
     fusing.fit(
         folder, dataset.task, training, validation, entries, plan.coverage, generalist, progress
     )
-    report.write(folder)
+    construction_report.write(folder)
     write_text(folder.path / "done.json", json.dumps({"key": key, "gsco": gsco.__version__}))
     shutil.rmtree(folder.build, ignore_errors=True)
     return Outcome(folder.path, tuple(trained), dropped)
@@ -280,13 +280,13 @@ def _specialist(
         progress=lambda done, planned, loss: progress(f"train {backbone.name}", done, planned),
     )
     scaled = result.logits / result.temperature
-    probabilities = fusing.to_probabilities(scaled, task.kind)
+    probabilities = fusion.probabilities_of(scaled, task.kind)
     card = Card(
         name=backbone.name,
         task=folder.name,
         backbone=backbone,
         labels=task.texts,
-        kind="multi" if task.kind == "multi" else "single",
+        kind=task.labelling,
         recipe=plan.recipe,
         seed=plan.seed,
         epochs=result.epochs,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,23 @@ from gsco.errors import FusionError
 from gsco.fusion import GENERALIST, NEIGHBOURS, Fusion
 from gsco.progress import Progress
 from gsco.task import Task
+from gsco.voices import (
+    READ_SYSTEMS,
+    RECALLED,
+    embedder_named,
+    embedder_of,
+    hears,
+    neighbour_vote,
+    recalls,
+    specialists_of,
+    together,
+)
 from gsco.workspace import TaskFolder, write_bytes, write_text
-from retrieval import CaseIndex, Entry, Neighbour, RetrievalError, vote, vote_multi
+from retrieval import CaseIndex, Entry, Neighbour, RetrievalError
 from retrieval import guard as guard_of
 from retrieval.guard import Fingerprint
-from specialists import Opinion, Specialist, SpecialistError
-from specialists.calibrate import auc, balanced_accuracy, fit_temperature, softmax
+from specialists import Opinion
+from specialists.calibrate import auc, balanced_accuracy, fit_temperature
 
 if TYPE_CHECKING:
     from gsco.generalist import Generalist
@@ -30,53 +41,12 @@ if TYPE_CHECKING:
     from retrieval import Embedder
 
 Floats = NDArray[np.float64]
-RECALLED = 10
-"""Neighbours recalled while fitting: the published k."""
 READ_AT_MOST = 100
 """Validation cases that the generalist reads with evidence, for its calibration."""
 ALONE_AT_MOST = 400
 """Those of which it reads the image alone: by them it is weighed against all others."""
 READ_AT_LEAST = 10
 """Readings that can be understood, without which a temperature would be noise."""
-TOGETHER = "together"
-"""What the opinion is called that weighs all others."""
-READING_SYSTEMS: tuple[System, ...] = ("generalist", "moed", "rad", "gsco")
-
-
-def to_probabilities(logits: Floats, kind: str) -> Floats:
-    """Turn logits (N, C) into probabilities."""
-    return softmax(logits) if kind != "multi" else 1 / (1 + np.exp(-logits))
-
-
-def embedder_named(name: str, folder: TaskFolder) -> "Embedder":
-    """Return the independent embedder, or a specialist of the task by its name."""
-    from specialists.classifier import load
-    from specialists.embedder import NAME, independent_embedder
-
-    if name in ("independent", NAME):
-        return independent_embedder()
-    return load(folder.specialist(name))
-
-
-def specialists_of(folder: TaskFolder) -> "dict[str, Specialist]":
-    """Load the specialists of a task: those in its folder and those of installed packages.
-
-    Raises:
-        SpecialistError: altered or missing weights, or a name that stands twice.
-    """
-    from specialists.classifier import load
-    from specialists.registry import installed
-
-    own: dict[str, Specialist] = {
-        name: load(folder.specialist(name)) for name in folder.specialists()
-    }
-    foreign = installed(folder.name)
-    if twice := set(own) & set(foreign):
-        raise SpecialistError(
-            f"An installed package offers a specialist {min(twice)!r}, which task "
-            f"{folder.name!r} has already. Uninstall it, or give it another name."
-        )
-    return own | foreign
 
 
 def index(
@@ -134,13 +104,6 @@ def embed(
     return np.concatenate(rows)
 
 
-def neighbour_vote(
-    neighbours: Sequence[Neighbour], labels: Sequence[str], kind: str
-) -> tuple[float, ...]:
-    """Return the neighbours' similarity-weighted vote, one probability a label."""
-    return (vote_multi if kind == "multi" else vote)(neighbours, labels)
-
-
 def fit(
     folder: TaskFolder,
     task: Task,
@@ -156,7 +119,6 @@ def fit(
     from specialists.registry import ordered
 
     size = folder.learnt_size
-    kind = "multi" if task.kind == "multi" else "single"
     targets = targets_of(validation, task)
     opinions: dict[str, list[Opinion]] = {}
     for name, specialist in specialists_of(folder).items():
@@ -169,7 +131,7 @@ def fit(
     voices: dict[str, Floats] = {
         name: np.array([o.probabilities for o in said]) for name, said in opinions.items()
     }
-    shares = [neighbour_vote(found, task.texts, kind) for found in recalled]
+    shares = [neighbour_vote(found, task.texts, task.labelling) for found in recalled]
     voices[NEIGHBOURS] = np.array(shares)
     prior = fusion.prior_of(targets_of(training, task), len(task.texts))
     made, crossed = _fit(task, voices, targets, prior, coverage, similarity)
@@ -188,9 +150,7 @@ def _recall(
     entries: Mapping[str, Entry],
     progress: Progress,
 ) -> "tuple[list[tuple[Neighbour, ...]], Floats]":
-    from retrieval.storage import read_manifest
-
-    embedder = embedder_named(read_manifest(folder.index).embedder, folder)
+    embedder = embedder_of(folder)
     cases = CaseIndex.load(
         folder.index, embedder=embedder.name, embedder_hash=embedder.weights_hash
     )
@@ -221,7 +181,7 @@ def _readings(
 
     n = len(validation)
     chosen: dict[System, list[int]] = {}
-    for system in READING_SYSTEMS:
+    for system in READ_SYSTEMS:
         most = ALONE_AT_MOST if system == "generalist" else READ_AT_MOST
         chosen[system] = np.linspace(0, n - 1, min(most, n)).astype(int).tolist()
 
@@ -239,7 +199,7 @@ def _readings(
         )
 
     done, total = 0, sum(map(len, chosen.values()))
-    out: dict[System, Floats] = {s: np.full((n, len(task.texts)), np.nan) for s in READING_SYSTEMS}
+    out: dict[System, Floats] = {s: np.full((n, len(task.texts)), np.nan) for s in READ_SYSTEMS}
     for system, asked in chosen.items():
         for start in range(0, len(asked), 25):
             rows = asked[start : start + 25]
@@ -251,33 +211,6 @@ def _readings(
             done += len(rows)
             progress("hear the generalist", done, total)
     return out
-
-
-def hears(system: str) -> bool:
-    """Whether the system shows the specialists' opinions to the generalist."""
-    return system in ("moed", "gsco")
-
-
-def recalls(system: str) -> bool:
-    """Whether the system shows the neighbours to the generalist."""
-    return system in ("rad", "gsco")
-
-
-def together(
-    fitted: Fusion, opinions: Mapping[str, Opinion], neighbours: Sequence[Neighbour]
-) -> Opinion | None:
-    """Return what opinions and neighbours come to by the weights that validation taught.
-
-    None where less than two of the voices that were weighed are there, or no specialist is.
-    """
-    voices = {name: np.array([opinion.probabilities]) for name, opinion in opinions.items()}
-    if neighbours:
-        shares = neighbour_vote(neighbours, fitted.labels, fitted.kind)
-        voices[NEIGHBOURS] = np.array([shares])
-    if not opinions or len(voices.keys() & fitted.stack.keys()) < 2:
-        return None
-    (row,) = fusion.pool(voices, fitted.stack, fitted.kind, fitted.prior).tolist()
-    return Opinion(TOGETHER, fitted.labels, tuple(row), fitted.kind, fitted.reliability)
 
 
 def _write_voices(
@@ -306,7 +239,7 @@ def _fit(
     similarity: Floats,
 ) -> tuple[Fusion, Floats]:
     """Return the fusion of specialists and neighbours, and what it says, cross-fitted."""
-    kind: Literal["single", "multi"] = "multi" if task.kind == "multi" else "single"
+    kind = task.labelling
     specialists = {k: v for k, v in voices.items() if k != NEIGHBOURS}
     best = max(specialists, key=lambda name: _worth(specialists[name], targets))
     crossed = fusion.cross_fitted(voices, targets, kind, best=best, prior=prior)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from gsco.case import System
 from gsco.errors import FusionError
+from specialists.calibrate import softmax
 
 Floats = NDArray[np.float64]
 Voices = Mapping[str, Floats]
@@ -127,7 +128,7 @@ def pool(
     moved = sum(
         weight * share * _move(name, voices[name], base, kind) for name, weight in present.items()
     )
-    return _probabilities(base + np.asarray(moved), kind)
+    return probabilities_of(base + np.asarray(moved), kind)
 
 
 def _move(name: str, voice: Floats, base: Floats, kind: str) -> Floats:
@@ -165,12 +166,9 @@ def log_of(voice: Floats, kind: str) -> Floats:
     return out
 
 
-def _probabilities(scores: Floats, kind: str) -> Floats:
-    if kind == "multi":
-        return 1 / (1 + np.exp(-scores))
-    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
-    out: Floats = shifted / shifted.sum(axis=1, keepdims=True)
-    return out
+def probabilities_of(scores: Floats, kind: str) -> Floats:
+    """Return the probabilities (N, C) of logits: over the labels, or one by one if `multi`."""
+    return 1 / (1 + np.exp(-scores)) if kind == "multi" else softmax(scores)
 
 
 def mean(voices: Sequence[Floats]) -> Floats:
@@ -226,7 +224,7 @@ def fit_weights(
 
     def loss(weights: Floats) -> float:
         pull = PULL / len(targets) * float(((weights - start) ** 2).sum())
-        pooled = _probabilities(base + np.tensordot(weights, moves, 1), kind)
+        pooled = probabilities_of(base + np.tensordot(weights, moves, 1), kind)
         return log_loss(pooled, targets) + pull
 
     found = minimize(loss, start, bounds=[(0, 3)] * len(names), method="L-BFGS-B")
@@ -370,4 +368,4 @@ def answer_of(system: System, voices: Voices, reading: Floats | None, fusion: Fu
 
 def tempered(voice: Floats, temperature: float, kind: str = "single") -> Floats:
     """Return the voice sharpened (below 1) or softened (above 1)."""
-    return _probabilities(log_of(voice, kind) / temperature, kind)
+    return probabilities_of(log_of(voice, kind) / temperature, kind)

@@ -8,9 +8,9 @@ from gsco.datasets import Dataset
 from gsco.datasets.leaks import entries_of, without_leaks
 from gsco.errors import DataError
 from gsco.progress import Progress
+from gsco.voices import embedder_named, embedder_of
 from gsco.workspace import TaskFolder
 from retrieval import CaseIndex
-from retrieval.storage import read_manifest
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def rebuild(folder: TaskFolder, dataset: Dataset, index_with: str, progress: Pro
     training = without_leaks(dataset, entries)
     if not training:
         raise DataError(f"{dataset.name!r} has no training case that may be indexed. Add some.")
-    embedder = fusing.embedder_named(index_with, folder)
+    embedder = embedder_named(index_with, folder)
     fusing.build_index(folder, embedder, training, entries, progress)
     return Changed(len(training), len(dataset.split("train")) - len(training))
 
@@ -38,7 +38,7 @@ def add(folder: TaskFolder, dataset: Dataset, progress: Progress) -> Changed:
     """Add the training cases of `dataset` that are not in the index yet."""
     entries = entries_of(dataset, progress)
     training = without_leaks(dataset, entries)
-    embedder = fusing.embedder_named(read_manifest(folder.index).embedder, folder)
+    embedder = embedder_of(folder)
     with CaseIndex.open_for_update(
         folder.index, embedder=embedder.name, embedder_hash=embedder.weights_hash
     ) as cases:
@@ -51,7 +51,7 @@ def add(folder: TaskFolder, dataset: Dataset, progress: Progress) -> Changed:
 
 def remove(folder: TaskFolder, ids: Iterable[str]) -> Changed:
     """Take cases out of the index by id."""
-    embedder = fusing.embedder_named(read_manifest(folder.index).embedder, folder)
+    embedder = embedder_of(folder)
     with CaseIndex.open_for_update(
         folder.index, embedder=embedder.name, embedder_hash=embedder.weights_hash
     ) as cases:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from gsco.case import Case
-from gsco.fusing import RECALLED
+from gsco.voices import RECALLED
 
 if TYPE_CHECKING:
     from gsco.agent import GSCo

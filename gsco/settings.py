@@ -37,7 +37,7 @@ class Settings:
     permutations: int = 2
     """Over how many option orders a reading is averaged."""
     data: str = ""
-    """Folder of data sets that tests, demo and benchmarks may read."""
+    """Folder of data sets: of test images for the demo, and of the neighbours' for the chat."""
     token: str = ""
     """What callers of `gsco api` must show; empty to ask for none. Never logged or written."""
     ray_address: str = ""

@@ -48,6 +48,11 @@ class Task:
     """In multi-label tasks the label that stands only alone."""
 
     @property
+    def labelling(self) -> Literal["single", "multi"]:
+        """Whether one label holds of an image, or any number of them."""
+        return "multi" if self.kind == "multi" else "single"
+
+    @property
     def texts(self) -> tuple[str, ...]:
         """The labels' texts in order."""
         return tuple(label.text for label in self.labels)
@@ -77,11 +82,6 @@ class Task:
         ]
         return tomli_w.dumps({**head, "labels": labels})
 
-    @classmethod
-    def from_toml(cls, text: str, source: str = "the given text") -> "Task":
-        """Read and check a card; `source` is what errors call it."""
-        return task_from_toml(text, source)
-
 
 def _plain(text: str) -> str:
     return " ".join(re.sub(r"[_\-]+", " ", text.casefold()).split())
@@ -101,8 +101,8 @@ def _names(task: Task) -> dict[str, str]:
     return names
 
 
-def task_from_toml(text: str, source: str) -> Task:
-    """Read and check a card.
+def task_from_toml(text: str, source: str = "the given text") -> Task:
+    """Read and check a card; `source` is what errors call it.
 
     Raises:
         UsageError: the text is not TOML, a field is missing or of another type, or labels clash.

@@ -1,7 +1,7 @@
-"""The LangGraph graph: intake -> (consult || recall) -> decide -> check.
+"""The LangGraph graph: (consult || recall) -> decide -> check.
 
 A node reads the state, calls one tool, and returns what it adds. The state walks a batch of cases
-through; it holds content hashes, never pixels. Pixels and models are in `Tools`.
+through, after `take_in`; it holds content hashes, never pixels. Those and models are in `Tools`.
 """
 
 import time
@@ -18,9 +18,9 @@ from PIL import Image
 from gsco import fusion as fuse
 from gsco.case import Case, Failure, Reading, System
 from gsco.errors import FusionError, GeneralistError, UsageError, unknown
-from gsco.fusing import hears, neighbour_vote, recalls, together
 from gsco.fusion import GENERALIST, NEIGHBOURS, Fusion
 from gsco.task import Task
+from gsco.voices import READ_SYSTEMS, hears, neighbour_vote, recalls, together
 from retrieval import Fingerprint, Neighbour, RetrievalError, fingerprint, guard
 from specialists import Opinion, Specialist, SpecialistError
 
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 SPECIALIST_SYSTEMS = ("specialist", "vote", "mean", "stack", "moed", "gsco", "gsco-fused")
-READING_SYSTEMS = ("generalist", "moed", "rad", "gsco", "gsco-fused")
+READING_SYSTEMS = (*READ_SYSTEMS, "gsco-fused")
+"""Those that ask the generalist."""
 
 
 @dataclass
@@ -244,7 +245,7 @@ def check(state: State, runtime: Runtime[Tools]) -> State:
     # Temperatures belong to the generalist that they were fitted with.
     fusion = tools.fusion if tools.is_calibrated else replace(tools.fusion, temperatures={})
     for number in range(len(state["prints"])):
-        reading = _read(state, number, tools) if is_read(state["system"]) else None
+        reading = _read(state, number, tools) if state["system"] in READ_SYSTEMS else None
         try:
             voices = voices_of(state, number, tools)
             rows.append(fuse.answer_of(state["system"], voices, reading, fusion)[0].tolist())
@@ -254,11 +255,6 @@ def check(state: State, runtime: Runtime[Tools]) -> State:
             failures.append(Failure("fusion", str(error)))
     seconds = {"check": time.perf_counter() - start}
     return {"probabilities": rows, "unfused": failures, "seconds": seconds}
-
-
-def is_read(system: System) -> bool:
-    """Whether the answer is the generalist's reading."""
-    return system in ("generalist", "moed", "rad", "gsco")
 
 
 def voices_of(state: State, number: int, tools: Tools) -> dict[str, Floats]:
@@ -295,7 +291,7 @@ def threshold_of(state: State, number: int, tools: Tools) -> float | None:
     system = state["system"]
     if system == "gsco-fused" and GENERALIST not in voices_of(state, number, tools):
         system = "stack"
-    if is_read(system) and not tools.is_calibrated:
+    if system in READ_SYSTEMS and not tools.is_calibrated:
         return None
     return tools.fusion.thresholds.get(system)
 

@@ -15,10 +15,10 @@ from PIL import Image
 from gsco.case import Answer, Case, Failure, Report
 from gsco.conclude import shortened
 from gsco.errors import GeneralistError, PromptTooLongError, UsageError
-from gsco.fusing import together
 from gsco.generalist.reading import read_all
 from gsco.prompts import Prompt, Style, build_prompt, options_of, question_task, report_task
 from gsco.task import Task
+from gsco.voices import together
 from gsco.workspace import open_task
 from retrieval import Neighbour
 from specialists import Opinion

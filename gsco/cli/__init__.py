@@ -81,7 +81,9 @@ def diagnose(
     system: Annotated[str, typer.Option(help=f"One of: {', '.join(SYSTEMS)}.")] = "gsco-fused",
     style: Annotated[str, typer.Option(help="Prompt style: calibrated or paper.")] = "calibrated",
     generalist: Generalist = None,
-    explain: Annotated[bool, typer.Option(help="Leave each specialist out in turn.")] = False,
+    explain: Annotated[
+        bool, typer.Option(help="Leave each piece of evidence out in turn.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Diagnose images: answer, probabilities, evidence, and what disagreed."""
@@ -225,7 +227,9 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     label_column: LabelColumn = "label",
     split_column: SplitColumn = "split",
-    allow_overlap: Overlap = False,
+    allow_overlap: Annotated[
+        bool, typer.Option(help="Ask about images that were learnt from, or stand in two splits.")
+    ] = False,
     generalist: Generalist = None,
     as_json: Json = False,
 ) -> None:

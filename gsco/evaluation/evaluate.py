@@ -1,6 +1,6 @@
 """Run systems over the same cases of a data set and measure them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -12,6 +12,7 @@ from gsco.errors import DataError
 from gsco.evaluation.ledger import Answer, arrays
 from gsco.evaluation.metrics import Answers, Row, measure, resamples
 from gsco.evaluation.overlap import refuse_learnt
+from gsco.progress import Progress
 from gsco.workflow import READING_SYSTEMS
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from gsco.datasets import Dataset, Record, Split
     from gsco.prompts import Style
 
-Progress = Callable[[str, int, int], None]
 T = TypeVar("T")
 CHUNK = 64
 

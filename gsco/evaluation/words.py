@@ -114,7 +114,7 @@ def _strand(agent: "GSCo", one: WordSet, folder: Path, scope: Scope, task: str |
     ledger = Ledger(folder, WHO, _key(agent, one.fingerprint, task))
     mine = share(asked, scope.shard)
     left = unanswered(mine, CHUNK, ledger, scope.retry)
-    works = [Portion(ledger.key, task, part) for part in left]
+    works = [WordPortion(ledger.key, task, part) for part in left]
     # Questions of one set cost about the same.
     return Strand(one.name, one.name, one.name, ledger, works, sum(map(len, left)), len(mine))
 
@@ -146,7 +146,7 @@ def _key(agent: "GSCo", data: str, task: str | None) -> dict[str, object]:
 
 
 @dataclass(frozen=True)
-class Portion:
+class WordPortion:
     """Questions that are asked together: the work that engines do."""
 
     key: Mapping[str, object]
@@ -190,7 +190,7 @@ def word_results(out: Path) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredWords:
     """One set of a run, as its files tell."""
 
     kept: Mapping[str, Any]
@@ -201,7 +201,7 @@ class Stored:
     seed: int
 
 
-def _stored(folder: Path) -> Stored:
+def _stored(folder: Path) -> StoredWords:
     try:
         about = json.loads((folder / "words.json").read_text(encoding="utf-8"))
         lines = (folder / "asked.jsonl").read_text(encoding="utf-8").splitlines()
@@ -210,7 +210,7 @@ def _stored(folder: Path) -> Stored:
         kept = {name: about[name] for name in ("name", "model", "evidence", "licence", "notes")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise damaged(folder, error) from error
-    return Stored(kept, asked, ledger, seed)
+    return StoredWords(kept, asked, ledger, seed)
 
 
 def _measured(folder: Path) -> dict[str, Any]:

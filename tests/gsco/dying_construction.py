@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 import gsco.construct
+import gsco.construction_report
 import gsco.fusing
-import gsco.report
 import retrieval.storage
 from gsco.construct import Plan, construct
 from gsco.datasets import read_dataset
@@ -43,7 +43,7 @@ def prepare(stage: str) -> None:
     elif stage == "while fitting":
         die_after(gsco.fusing, "_write_voices")
     else:
-        die_after(gsco.report, "write")
+        die_after(gsco.construction_report, "write")
 
 
 def run(data: Path, workspace: Path, stage: str) -> None:

@@ -22,11 +22,11 @@ from gsco.case import Case
 from gsco.construct import Outcome, Plan, construct
 from gsco.datasets import Dataset, read_dataset
 from gsco.errors import DataError, FusionError, UsageError, WorkspaceError
-from gsco.fusing import READING_SYSTEMS
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.prompts import Prompt
 from gsco.settings import Settings
 from gsco.task import Task
+from gsco.voices import READ_SYSTEMS
 from gsco.workspace import TaskFolder, open_task
 from retrieval import CaseIndex, fingerprint, hamming
 from retrieval.guard import NEAR_DUPLICATE
@@ -210,7 +210,7 @@ def test_more_images_are_read_alone_than_with_evidence(
 
     construct(dataset, own_workspace, "spots", plan, generalist=generalist, progress=progress)
     with np.load(folder.voices) as kept:
-        read = {s: int((~np.isnan(kept[f"reading {s}"]).any(1)).sum()) for s in READING_SYSTEMS}
+        read = {s: int((~np.isnan(kept[f"reading {s}"]).any(1)).sum()) for s in READ_SYSTEMS}
     assert read == {"generalist": 14, "moed": 11, "rad": 11, "gsco": 11}
     assert steps[-1] == (47, 47)
     assert steps == sorted(steps)
@@ -256,8 +256,8 @@ def test_prompts_that_are_too_long_are_shortened_while_fitting_as_when_asking(
     (folder.path / "done.json").unlink()
     construct(dataset, own_workspace, "spots", plan, generalist=narrow)
     made = folder.read_fusion()
-    assert set(made.temperatures) == set(READING_SYSTEMS)
-    assert set(READING_SYSTEMS) <= set(made.thresholds)
+    assert set(made.temperatures) == set(READ_SYSTEMS)
+    assert set(READ_SYSTEMS) <= set(made.thresholds)
 
 
 def test_a_generalist_that_is_never_understood_leaves_the_stack_its_sets(

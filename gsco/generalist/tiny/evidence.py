@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gsco.fusing import TOGETHER
 from gsco.task import Task
+from gsco.voices import TOGETHER
 from retrieval import Neighbour
 from specialists import Opinion
 from specialists.calibrate import softmax
