@@ -37,6 +37,14 @@ class GeneralistError(GscoError):
     """A generalist that cannot be reached, or is not what it should be."""
 
 
+class RefusedError(GeneralistError):
+    """A server refuses a request for what is in it; the same elsewhere would be refused, too."""
+
+
+class TextCutError(GeneralistError):
+    """Free text ended before it was whole; what came before stands."""
+
+
 class PromptTooLongError(GeneralistError):
     """A prompt is longer than the model reads."""
 

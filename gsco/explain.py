@@ -95,7 +95,7 @@ def _read(made: Diagnosis) -> str:
     if read is None:
         return ""
     sure = f" ({shown[read]:.0%})" if read in shown else ""
-    if read == made.answer:
+    if _same((read,), made.answer):
         return f"The generalist {made.reading.model} reads the same{sure}."
     return f"The generalist {made.reading.model} reads {read}{sure} instead."
 

@@ -6,12 +6,13 @@ The order of a card's labels is the order of class numbers, also in MedMNIST fil
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from gsco.cleaned import cleaned
 from gsco.errors import DataError, UsageError, unknown
 
 Kind = Literal["single", "multi", "vqa", "report"]
@@ -122,7 +123,8 @@ def task_from_toml(text: str, source: str = "the given text") -> Task:
         raise UsageError(f"Task card {source!r} cannot be read: {error}. Edit the card.") from error
     _check_types(task, rows, source)
     validate(task)
-    return task
+    # The label itself, whatever spelling or synonym names it.
+    return replace(task, no_finding=task.no_finding and task.resolve(task.no_finding))
 
 
 # Any: rows are whatever the file holds.
@@ -171,6 +173,13 @@ def validate(task: Task) -> None:
         if plain.count(key) > 1:
             raise UsageError(
                 f"Card {task.id!r} has the label {text!r} twice. Edit the card: remove one."
+            )
+    read = [cleaned(text) for text in task.texts]
+    for text, words in zip(task.texts, read, strict=True):
+        if not words or read.count(words) > 1:
+            raise UsageError(
+                f"Card {task.id!r}: in a prompt the label {text!r} reads {words!r}, which is "
+                "nothing, or what another one reads. Edit the card: use plain words."
             )
     names = _names(task)
     if task.no_finding is not None and _plain(task.no_finding) not in names:

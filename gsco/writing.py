@@ -14,7 +14,7 @@ from PIL import Image
 
 from gsco.case import Answer, Case, Failure, Report
 from gsco.conclude import shortened
-from gsco.errors import GeneralistError, PromptTooLongError, UsageError
+from gsco.errors import GeneralistError, PromptTooLongError, TextCutError, UsageError
 from gsco.generalist.reading import read_all
 from gsco.prompts import Prompt, Style, build_prompt, options_of, question_task, report_task
 from gsco.task import Task
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 Picture = Path | str | Image.Image
 T = TypeVar("T")
 
-_PARTS = re.compile(
-    r"\bfindings?[\s*]*:[\s*]*(?P<findings>.*?)[\s*#]*\bimpressions?[\s*]*:[\s*]*(?P<impression>.*)",
-    re.IGNORECASE | re.DOTALL,
+_FINDINGS, _IMPRESSION = (
+    re.compile(rf"\b{part}s?[\s*]{{0,9}}:", re.IGNORECASE) for part in ("finding", "impression")
 )
+_MARKS = " *#\r\n\t"
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ def ask(
     if task is not None:
         open_task(agent.workspace, task)
     generalist = agent.generalist
+    cut: tuple[Failure, ...] = ()
     if not choices and not generalist.writes:
         return (yield from _composed_answer(agent, pictures, question, task))
     evidence = Evidence() if task is None else _evidence(agent, Case(pictures, task))
@@ -115,8 +116,8 @@ def ask(
         text, probabilities, (shown,) = reading.answer, reading.probabilities, counts
         yield text
     else:
-        text, shown = yield from _written(generalist, prompt, len(evidence.neighbours), whole)
-        probabilities = {}
+        recalled, probabilities = len(evidence.neighbours), {}
+        text, shown, cut = yield from _written(generalist, prompt, recalled, whole)
     return Answer(
         question,
         text,
@@ -124,7 +125,7 @@ def ask(
         generalist.name,
         prompt(shown).hash,
         caution=None if generalist.writes else _guess(generalist.name),
-        failures=(*evidence.failures, *shortened(len(evidence.neighbours), shown)),
+        failures=(*evidence.failures, *shortened(len(evidence.neighbours), shown), *cut),
     )
 
 
@@ -148,18 +149,29 @@ def report(
         said = {"drafts": drafts, "question": case.question, "style": style}
         return evidence.prompt(wanted, pictures, shown, **said)
 
-    text, shown = yield from _written(generalist, prompt, len(evidence.neighbours), whole)
-    parts = _PARTS.search(text)
+    text, shown, cut = yield from _written(generalist, prompt, len(evidence.neighbours), whole)
+    findings, impression = parts_of(text)
     return Report(
         case=evidence.case,
         task=case.task,
         text=text,
-        findings=(parts["findings"] or None) if parts else None,
-        impression=(parts["impression"] or None) if parts else None,
+        findings=findings,
+        impression=impression,
         model=generalist.name,
         prompt_hash=prompt(shown).hash,
-        failures=(*evidence.failures, *shortened(len(evidence.neighbours), shown)),
+        failures=(*evidence.failures, *shortened(len(evidence.neighbours), shown), *cut),
     )
+
+
+def parts_of(text: str) -> tuple[str | None, str | None]:
+    """Return the findings and the impression of a report; None where it has no such part."""
+    findings = _FINDINGS.search(text)
+    impression = _IMPRESSION.search(text, findings.end()) if findings else None
+    if not findings or not impression:
+        return None, None
+    parts = text[findings.end() : impression.start()], text[impression.end() :]
+    first, second = (part.strip(_MARKS) or None for part in parts)
+    return first, second
 
 
 def _opened(images: Picture | Sequence[Picture]) -> tuple[Image.Image, ...]:
@@ -182,8 +194,8 @@ def _evidence(agent: "GSCo", case: Case) -> Evidence:
 
 def _written(
     generalist: "Generalist", prompt: Callable[[int], Prompt], shown: int, whole: bool
-) -> Generator[str, None, tuple[str, int]]:
-    """Stream what the generalist writes; return the whole, and how many neighbours were shown.
+) -> Generator[str, None, tuple[str, int, tuple[Failure, ...]]]:
+    """Stream what the generalist writes; return it, how many neighbours were shown, and any cut.
 
     Where the prompt is too long, the least similar neighbours go first, as for a diagnosis.
 
@@ -191,18 +203,22 @@ def _written(
         GeneralistError: nothing came, no server answers, or the prompt is too long without any.
     """
     pieces: list[str] = []
+    cut: tuple[Failure, ...] = ()
     while True:
         try:
             for piece in generalist.write(prompt(shown), whole=whole):
                 pieces.append(piece)
                 yield piece
             break
+        except TextCutError as error:
+            cut = (Failure("text", str(error)),)
+            break
         except PromptTooLongError:
             if not shown:
                 raise
             shown //= 2
     if text := "".join(pieces).strip():
-        return text, shown
+        return text, shown, cut
     raise GeneralistError(
         f"{generalist.name!r} wrote nothing. Ask in other words or with options, and see the log "
         "of the server if there is one."

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import openai
 from openai.types import Model
 
-from gsco.errors import GeneralistError, PromptTooLongError
+from gsco.errors import PromptTooLongError, RefusedError
 from gsco.loopback import is_loopback
 
 TOO_LONG = ("context length", "maximum model length")
@@ -53,14 +53,14 @@ def first_of(said: Any) -> Any:
     """Return the first choice of a completion.
 
     Raises:
-        openai.OpenAIError: it has none; perhaps it will next time.
+        openai.OpenAIError: it has none, or one without a message; perhaps it will next time.
     """
-    if choices := getattr(said, "choices", None):
+    if (choices := getattr(said, "choices", None)) and getattr(choices[0], "message", None):
         return choices[0]
     raise openai.OpenAIError("The answer holds no choice")
 
 
-def refusal_of(url: str, error: Exception) -> GeneralistError | None:
+def refusal_of(url: str, error: Exception) -> PromptTooLongError | RefusedError | None:
     """Return what a refusal means; None if it may be otherwise later.
 
     That is: no connection, too busy, or the server's own fault.
@@ -78,7 +78,7 @@ def refusal_of(url: str, error: Exception) -> GeneralistError | None:
     if error.status_code == 400 and "logprobs" in error.message:
         advice[400] = "Serve with `--max-logprobs -1`: so many options need as many probabilities."
     too_long = error.status_code == 400 and any(words in error.message for words in TOO_LONG)
-    return (PromptTooLongError if too_long else GeneralistError)(
+    return (PromptTooLongError if too_long else RefusedError)(
         f"The generalist at {url!r} refused the request: {error.status_code!r} "
         f"{error.message[:300]}. {advice.get(error.status_code, 'See the log of the server.')}"
     )

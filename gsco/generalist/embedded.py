@@ -11,16 +11,15 @@ import torch
 from torch import Tensor
 
 from gsco.case import Reading
-from gsco.errors import GeneralistError, PromptTooLongError
-from gsco.generalist.card import card_of
+from gsco.errors import GeneralistError, PromptTooLongError, TextCutError
+from gsco.generalist.card import card_of, weights_in
 from gsco.generalist.choice import Branch, Vocabulary, branches, weigh
 from gsco.generalist.messages import messages
-from gsco.generalist.reading import Score, combine, expand, unread
+from gsco.generalist.reading import Score, combine, cut_at, expand, unread
 from gsco.generalist.seen import seen_in
 from gsco.generalist.tiny import FOLDER
 from gsco.prompts import Form, Prompt
 from specialists import torchvision_cure
-from specialists.card import file_sha256
 
 BATCH = 16
 """Prompts that go through the model at once."""
@@ -102,25 +101,28 @@ class EmbeddedGeneralist:
 
         Raises:
             GeneralistError: the model fails while it writes.
+            TextCutError: after the last piece: the text is longer.
         """
         from transformers import StoppingCriteriaList, TextIteratorStreamer
 
         streamer = TextIteratorStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
         left = Event()
         problems: list[RuntimeError] = []
+        written: list[int] = []
 
         def is_left(tokens: Tensor, scores: object) -> Tensor:
             return torch.full((len(tokens),), left.is_set(), device=tokens.device)
 
         def generate() -> None:
             try:
-                self._model.generate(
+                made = self._model.generate(
                     **inputs,
                     streamer=streamer,
                     stopping_criteria=StoppingCriteriaList([is_left]),
                     max_new_tokens=longest,
                     do_sample=False,
                 )
+                written.extend(made[0, inputs["input_ids"].shape[1] :].tolist())
             except RuntimeError as error:
                 problems.append(error)
             finally:
@@ -143,6 +145,8 @@ class EmbeddedGeneralist:
                 f"{self.name!r} broke off while it wrote ({error}). Ask for less, or serve it "
                 "where there is more memory."
             ) from error
+        if len(written) == longest and written[-1] not in self._ends:
+            raise TextCutError(cut_at(longest))
 
     def _scores(self, prompts: Sequence[Prompt]) -> list[Score]:
         starts = range(0, len(prompts), BATCH)
@@ -322,9 +326,7 @@ def followed(
 # Any: transformers' models have no types.
 def weights_of(source: Path | str, model: Any) -> str:
     """Return the hashes of a model's weights, or its commit on the hub; empty if there is none."""
-    files = sorted(Path(source).glob("*.safetensors"))
-    commit = getattr(model.config, "_commit_hash", None)
-    return "+".join(map(file_sha256, files)) or commit or ""
+    return weights_in(Path(source)) or getattr(model.config, "_commit_hash", None) or ""
 
 
 def _chances(logits: Tensor, branch: Branch) -> dict[int, float]:

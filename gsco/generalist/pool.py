@@ -124,6 +124,9 @@ class Pool:
                 free.proving = True
                 try:
                     free.proved = await self._prove(free)
+                    if free.proved:
+                        # What failed may have been what was asked of it.
+                        free.failures = 0
                 finally:
                     free.proving = False
                     self._wake()

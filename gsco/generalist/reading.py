@@ -88,6 +88,11 @@ def combine(prompt: Prompt, scores: Sequence[Score], model: str) -> Reading:
     return Reading(_best(prompt, chances, groups), chances, raw, model, prompt.hash, each)
 
 
+def cut_at(longest: int) -> str:
+    """Say that a text was cut at its greatest length in tokens."""
+    return f"The text was cut after {longest} tokens. Ask for less, or in parts."
+
+
 def unread(prompt: Prompt, model: str, error: GeneralistError) -> Reading:
     """Return the reading of a prompt that a model could not read: no answer, and why."""
     too_long = isinstance(error, PromptTooLongError)

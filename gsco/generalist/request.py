@@ -59,10 +59,11 @@ def step_of(token: Any) -> Step:
     """Return a token with the alternatives that a server told of, itself among them or not."""
     tops = {token.token: math.exp(token.logprob)}
     # Tokens that end inside a character have no text; only the chosen one's likelihood tells it.
-    empty = [other.logprob for other in token.top_logprobs if not other.token]
+    others = token.top_logprobs or ()
+    empty = [other.logprob for other in others if not other.token]
     if not token.token and token.logprob in empty:
         empty.remove(token.logprob)
-    for other in token.top_logprobs:
+    for other in others:
         if other.token:
             tops.setdefault(other.token, math.exp(other.logprob))
     return Step(token.token, tops, sum(map(math.exp, empty)))

@@ -1,11 +1,14 @@
 """What a generalist has learnt from, by content: a test must not ask it about the same images.
 
-The folder of a model that was trained here holds `seen.txt`, one image a line. A hub model or a
-server does not tell what it has learnt from; nothing can be found out of those.
+The folder of a model that was trained here holds `seen.txt`, one image a line; it counts behind a
+server, too, where the folder is on this machine. What a hub model or another server has learnt
+from, nobody tells.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
+
+from gsco.generalist.card import can_see
 
 FILE = "seen.txt"
 DIGITS = 16
@@ -15,7 +18,7 @@ DIGITS = 16
 def seen_in(folder: Path) -> frozenset[str]:
     """Return the beginnings of content hashes (`retrieval.fingerprint`) that a folder names."""
     path = folder / FILE
-    return frozenset(path.read_text(encoding="ascii").split()) if path.is_file() else frozenset()
+    return frozenset(path.read_text(encoding="ascii").split()) if can_see(path) else frozenset()
 
 
 def write_seen(folder: Path, hashes: Iterable[str]) -> None:

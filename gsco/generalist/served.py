@@ -11,7 +11,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
@@ -20,8 +21,8 @@ from typing import Any, Self
 from openai.types import CompletionUsage
 
 from gsco.case import Reading
-from gsco.errors import GeneralistError
-from gsco.generalist.card import card_served
+from gsco.errors import GeneralistError, RefusedError, TextCutError
+from gsco.generalist.card import card_served, weights_in
 from gsco.generalist.choice import Group, meant, parted
 from gsco.generalist.client import (
     BROKEN,
@@ -35,7 +36,7 @@ from gsco.generalist.client import (
 )
 from gsco.generalist.loop import Loop
 from gsco.generalist.pool import AT_ONCE, Endpoint, Pool
-from gsco.generalist.reading import Score, combine, expand, unread
+from gsco.generalist.reading import Score, combine, cut_at, expand, unread
 from gsco.generalist.request import (
     call_of,
     free_request_of,
@@ -45,6 +46,7 @@ from gsco.generalist.request import (
     step_of,
     urls_of,
 )
+from gsco.generalist.seen import seen_in
 from gsco.prompts import Form, Prompt
 
 IMPOSSIBLE = "zq7"
@@ -125,6 +127,7 @@ class ServedGeneralist:
         self.writes = True if writes is None else writes
         self._writes = writes
         self.seen: frozenset[str] = frozenset()
+        self._folder: Path | None = None
         self._tokens: int | None = None
         self._counting = Lock()
         self._patience = patience
@@ -141,10 +144,14 @@ class ServedGeneralist:
         # One loop of our own keeps the connections, whatever loop or thread a caller lives in.
         self._loop = Loop([endpoint.client for endpoint in self._pool.endpoints])
 
-    @property
+    @cached_property
     def identity(self) -> str:
-        """Its name: a server does not say which weights it has."""
-        return self.name
+        """Its name and, where the folder it was loaded from is on this machine, its weights' hash.
+
+        A server does not say which weights it has.
+        """
+        weights = weights_in(self._folder) if self._folder else ""
+        return "@".join(filter(None, (self.name, weights)))
 
     def check(self) -> None:
         """Find the model and prove that choices are kept.
@@ -173,15 +180,21 @@ class ServedGeneralist:
 
         Raises:
             GeneralistError: no server answers, or one refuses the request.
+            TextCutError: after the last piece: the text is longer, or its end did not come.
         """
         if whole:
-            yield self._loop.run(self._write_whole(prompt, longest))
+            text, end = self._loop.run(self._write_whole(prompt, longest))
+            yield text
+            _check_end(end, longest)
             return
         pieces: SimpleQueue[str | None] = SimpleQueue()
+        end = None
 
         async def pump() -> None:
+            nonlocal end
             try:
-                async for piece in self._write(prompt, longest):
+                async for piece, last in self._write(prompt, longest):
+                    end = last or end
                     pieces.put(piece)
             finally:
                 pieces.put(None)
@@ -189,8 +202,10 @@ class ServedGeneralist:
         work = self._loop.begin(pump())
         try:
             while (piece := pieces.get()) is not None:
-                yield piece
+                if piece:
+                    yield piece
             work.result()
+            _check_end(end, longest)
         except CancelledError as error:
             raise self._loop.closed() from error
         finally:
@@ -221,7 +236,9 @@ class ServedGeneralist:
                 f"No server offers the model {self.name!r}. "
                 f"Offered: {', '.join(sorted(offered))}. Set `generalist_model` to one."
             )
-        card = card_served(self.name, offered[self.name])
+        self._folder = offered[self.name]
+        card = card_served(self.name, self._folder)
+        self.seen = seen_in(self._folder) if self._folder else frozenset()
         self.answer_form = self._form or card.answer_form
         self.writes = card.writes if self._writes is None else self._writes
         pairs = zip(self._pool.endpoints, found, strict=True)
@@ -323,8 +340,9 @@ class ServedGeneralist:
     ) -> tuple[str, dict[str, float]]:
         """Return what a server says, and the probability of each choice; none if it is unclear.
 
-        Of choices that left its answer together it is asked how it would have gone on; they share
-        evenly where they have less than `worth`, or cannot be asked because one ends there.
+        Of choices that left its answer together it is asked how it would have gone on, or, where
+        one ends there, what it would have said of these alone; they share evenly where they have
+        less than `worth`, and where neither can be asked.
         """
         async with self._asked(prompt, request) as said:
             self._count(said.usage)
@@ -355,25 +373,33 @@ class ServedGeneralist:
         `asked` is how many choices that answer had.
         """
         even = dict.fromkeys(group.choices, 1 / len(group.choices))
-        rests = {choice[len(group.said) :]: choice for choice in group.choices}
-        # Asked of all that it was asked of before, it would say the same again.
-        again = not group.said and len(rests) == asked
-        if len(rests) == 1 or mass < worth or again or not all(rests):
+        if len(group.choices) == 1 or mass < worth:
             return even
-        on = going_on(request, group.said, list(rests))
-        _, told = await self._shares(prompt, on, list(rests), worth / mass)
-        return {rests[rest]: share for rest, share in told.items()} or even
+        rests = {choice[len(group.said) :]: choice for choice in group.choices}
+        ways = [(group.said, rests)] if group.said and all(rests) else []
+        # Asked of all that it was asked of before, it would say the same again.
+        ways += [("", {choice: choice for choice in group.choices})] if len(rests) < asked else []
+        for said, wanted in ways:
+            on = going_on(request, said, list(wanted))
+            # Not every server goes on with what it is told that it said.
+            with suppress(RefusedError):
+                _, told = await self._shares(prompt, on, list(wanted), worth / mass)
+                if told:
+                    return {wanted[rest]: share for rest, share in told.items()}
+        return even
 
-    async def _write_whole(self, prompt: Prompt, longest: int) -> str:
+    async def _write_whole(self, prompt: Prompt, longest: int) -> tuple[str, str | None]:
+        """Return the text and why it ended."""
         urls = await asyncio.to_thread(urls_of, prompt)
         # No piece tells before the end that the answer is on its way.
         late = {"timeout": max(self._timeout, WHOLE)}
         request = free_request_of(prompt, urls, longest) | late
         async with self._asked(prompt, request) as said:
             self._count(said.usage)
-            return said.choices[0].message.content or ""
+            return said.choices[0].message.content or "", said.choices[0].finish_reason
 
-    async def _write(self, prompt: Prompt, longest: int) -> AsyncIterator[str]:
+    async def _write(self, prompt: Prompt, longest: int) -> AsyncIterator[tuple[str, str | None]]:
+        """Yield pieces, and with the last one why the text ended."""
         urls = await asyncio.to_thread(urls_of, prompt)
         piecewise = {"stream": True, "stream_options": {"include_usage": True}}
         request = free_request_of(prompt, urls, longest) | piecewise
@@ -381,8 +407,8 @@ class ServedGeneralist:
             async with self._asked(prompt, request) as stream:
                 async for chunk in stream:
                     self._count(chunk.usage)
-                    if chunk.choices and (piece := chunk.choices[0].delta.content):
-                        yield piece
+                    if chunk.choices:
+                        yield chunk.choices[0].delta.content or "", chunk.choices[0].finish_reason
         except BROKEN as error:
             raise GeneralistError(
                 f"{self.name!r} broke off while it wrote ({error}). "
@@ -413,7 +439,9 @@ class ServedGeneralist:
                     if not request.get("stream"):
                         first_of(said)
                 except BROKEN as error:
-                    if refusal := refusal_of(endpoint.url, error):
+                    refusal = refusal_of(endpoint.url, error)
+                    # Who lets nobody in, or has lost the model, is proved again: others go on.
+                    if refusal and getattr(error, "status_code", 0) not in (401, 403, 404):
                         raise refusal from error
                     endpoint.failed()
                     last = error
@@ -425,6 +453,18 @@ class ServedGeneralist:
             f"A request to {self.name!r} failed {TRIES} times, last at {endpoint.url!r} with "
             f"{type(last).__name__} ({str(last)[:200]}). See the log of the server."
         )
+
+
+def _check_end(reason: str | None, longest: int) -> None:
+    """Refuse to call a text whole that was cut.
+
+    Raises:
+        TextCutError: it was cut at its greatest length, or no end came.
+    """
+    if reason == "length":
+        raise TextCutError(cut_at(longest))
+    if reason is None:
+        raise TextCutError("The server broke off: the text may lack its end. Ask again.")
 
 
 def _mark(endpoint: Endpoint, error: Exception) -> None:

@@ -13,10 +13,11 @@ from typing import Literal
 
 from PIL import Image
 
+from gsco.cleaned import cleaned
 from gsco.errors import UsageError
 from gsco.prompts.prompt import Form, Prompt, check_letters
 from gsco.prompts.question import options_of, question_task, report_task
-from gsco.prompts.text import cleaned, fill, quoted, template, wording
+from gsco.prompts.text import fill, quoted, template, wording
 from gsco.task import Task
 from retrieval import Neighbour
 from specialists import Opinion

@@ -9,8 +9,9 @@ from typing import Literal
 
 from PIL import Image
 
+from gsco.cleaned import cleaned
 from gsco.errors import UsageError
-from gsco.prompts.text import cleaned, fill, quoted
+from gsco.prompts.text import fill, quoted
 from gsco.task import Kind
 
 Form = Literal["letter", "label"]

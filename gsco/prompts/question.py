@@ -3,9 +3,10 @@
 import re
 from collections.abc import Sequence
 
+from gsco.cleaned import cleaned
 from gsco.errors import UsageError
 from gsco.prompts.prompt import YES_NO
-from gsco.prompts.text import cleaned, fill
+from gsco.prompts.text import fill
 from gsco.task import Kind, Label, Task
 
 # Of the questions of VQA-RAD (Lau et al., Sci Data 2018) that this takes, 99 % have such an answer.

@@ -1,18 +1,15 @@
-"""Text that goes into prompts: templates with named fields, and foreign words made harmless."""
+"""Text that goes into prompts: templates with named fields, and foreign words in quotes."""
 
 import hashlib
 import json
 import re
-import unicodedata
 from functools import cache
 from importlib import resources
 
+from gsco.cleaned import cleaned
 from gsco.errors import UsageError
 
 _FIELD = re.compile(r"\{([a-z_]+)\}")
-# What chat templates and processors read as a token of their own: <image>, <|im_end|>, [gMASK]; a
-# bar may be a wide one.
-_SPECIAL = re.compile(r"<(?=[A-Za-z/|\uff5c!_])|\[(?=/?[A-Za-z_]+\])")
 
 
 @cache
@@ -43,12 +40,6 @@ def fill(name: str, **fields: str) -> str:
             f"but {sorted(fields)!r} are filled. Make the names agree."
         )
     return _FIELD.sub(lambda field: fields[field[1]], text)
-
-
-def cleaned(text: str) -> str:
-    """Return one line without control characters, in which nothing reads as a special token."""
-    shown = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
-    return " ".join(_SPECIAL.sub(lambda match: match[0] + " ", shown).split())
 
 
 def quoted(text: str) -> str:

@@ -64,6 +64,12 @@ def test_every_conflict_is_named() -> None:
     )
 
 
+def test_a_reading_without_probabilities_of_a_task_of_many_labels_is_compared_as_a_set() -> None:
+    told = replace(reading("effusion"), probabilities={})
+    made = replace(WHOLE, answer=("effusion",), reading=told)
+    assert "reads the same." in explanation(made)
+
+
 def test_a_reading_without_weight_is_told_to_be_so() -> None:
     made = replace(WHOLE, reading=reading("normal"))
     plain = "reads normal (70%) instead."

@@ -136,6 +136,19 @@ def test_validate_checks_tasks_made_in_code() -> None:
         validate(task)
 
 
+@pytest.mark.parametrize(("labels", "read"), [(("<b", "< b"), "'< b'"), (("spot", "\u200b"), "''")])
+def test_labels_that_read_alike_in_a_prompt_are_refused(labels: tuple[str, ...], read: str) -> None:
+    task = Task("t", "T", "single", tuple(map(Label, labels)), "photograph", "Look.")
+    with pytest.raises(UsageError, match=f"reads {read}.*use plain words"):
+        validate(task)
+
+
+def test_the_label_of_no_finding_may_be_named_by_any_of_its_names() -> None:
+    text = CARD.replace('title = "Spots"', 'title = "Spots"\nno_finding = "DARK_DOT"')
+    task = task_from_toml(text)
+    assert task.no_finding in task.texts
+
+
 def test_a_card_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"'none\.toml' cannot be read: No such file"):
         load_card(tmp_path / "none.toml")

@@ -17,7 +17,7 @@ from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.generalist.served import ServedGeneralist
 from gsco.prompts import Prompt
 from gsco.settings import Settings
-from gsco.writing import finished
+from gsco.writing import finished, parts_of
 from specialists import SpecialistError
 
 Draw = Callable[..., Image.Image]
@@ -291,6 +291,35 @@ class Narrow(ScriptedGeneralist):
         if error := self._refused(prompt):
             raise error
         yield from super().write(prompt)
+
+
+def test_text_without_its_end_stands_and_is_told_to_be_cut(workspace: Path, draw: Draw) -> None:
+    with serving() as server:
+        server.ends = "length"
+        with GSCo.open(workspace, settings=Settings(generalist=server.url)) as agent:
+            answer = agent.ask([draw((), 1)], "What is shown?")
+            report = agent.report(Case(images=(draw((), 1),), task="spots"))
+    for made in (answer, report):
+        assert made.text == "The lungs are clear."
+        (failure,) = made.failures
+        assert (failure.part, failure.reason[:22]) == ("text", "The text was cut after")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (REPORT, ("A red tint.\nNo mass.", "Red spot.")),
+        ("FINDINGS: a\n## Impression:\nb", ("a", "b")),
+        ("Impression: b", (None, None)),
+        ("Findings:" + " *" * 100_000 + " x", (None, None)),
+        ("Findings" + "*" * 100_000, (None, None)),
+        ("Findings: a" + "*" * 100_000 + "Impression:" + "*" * 100_000, ("a", None)),
+    ],
+)
+def test_a_report_is_parted_whatever_stands_between_its_parts(
+    text: str, parts: tuple[str | None, str | None]
+) -> None:
+    assert parts_of(text) == parts
 
 
 @pytest.mark.parametrize("question", ["Is it red?", "What is shown?", None])

@@ -53,6 +53,7 @@ class Server(ThreadingHTTPServer):
         self.requests: list[dict[str, Any]] = []
         self.refuses: Callable[[dict[str, Any]], int] = lambda body: self.status
         self.error = "prompt too long"
+        self.ends: str | None = "stop"
         self.busy, self.busiest = 0, 0
         self.lock = threading.Lock()
 
@@ -100,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
         choices = body.get("structured_outputs", {}).get("choice")
         if not choices:
-            return completion("".join(WRITTEN), None)
+            return completion("".join(WRITTEN), None, self.server.ends)
         if not self.server.enforces:
             return completion("Certainly! It looks", None)
         chances = {c: 1.0 for c in choices} if len(choices) == 1 else self.server.says(body)
@@ -118,6 +119,8 @@ class Handler(BaseHTTPRequestHandler):
         chunks: list[dict[str, Any]] = [
             {"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in WRITTEN
         ]
+        last = {"index": 0, "delta": {}, "finish_reason": self.server.ends}
+        chunks.append({"choices": [last]})
         if body.get("stream_options", {}).get("include_usage"):
             used = {"prompt_tokens": 40, "completion_tokens": 5, "total_tokens": 45}
             chunks.append({"choices": [], "usage": used})
@@ -140,10 +143,10 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(coded)
 
 
-def completion(text: str, content: object) -> dict[str, Any]:
+def completion(text: str, content: object, ends: str | None = "stop") -> dict[str, Any]:
     message = {"role": "assistant", "content": text}
     logprobs = {"content": content} if content else None
-    choice = {"index": 0, "finish_reason": "stop", "message": message, "logprobs": logprobs}
+    choice = {"index": 0, "finish_reason": ends, "message": message, "logprobs": logprobs}
     return {
         "id": "1",
         "object": "chat.completion",

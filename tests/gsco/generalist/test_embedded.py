@@ -1,6 +1,7 @@
 import functools
 import shutil
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 
-from gsco.errors import GeneralistError
+from gsco.errors import GeneralistError, TextCutError
 from gsco.generalist.embedded import EmbeddedGeneralist
 from gsco.generalist.tiny import FOLDER
 from gsco.prompts import Form, Prompt, build_prompt
@@ -105,9 +106,11 @@ def test_tokens_are_counted_once() -> None:
     assert tiny().spent() == 6 * alone
     spent = []
     for longest in (1, 8):
-        written = "".join(tiny().write(prompt(), longest))
+        pieces: list[str] = []
+        with suppress(TextCutError):
+            pieces.extend(tiny().write(prompt(), longest))
         spent.append(tiny().spent())
-    assert written
+        assert "".join(pieces)
     assert alone - 10 < spent[0] < spent[1]
 
 
@@ -226,6 +229,12 @@ def test_writing_streams_pieces_of_text() -> None:
     pieces = list(tiny().write(prompt(), longest=8))
     assert "".join(pieces).strip()
     assert "<|" not in "".join(pieces)
+
+
+def test_text_that_is_longer_than_wanted_is_told_to_be_cut() -> None:
+    pieces: list[str] = []
+    with pytest.raises(TextCutError, match="cut after 1 tokens"):
+        pieces.extend(tiny().write(prompt(), longest=1))
 
 
 def test_a_model_that_fails_while_it_writes_is_an_error_and_reads_on(

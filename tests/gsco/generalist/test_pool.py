@@ -156,9 +156,11 @@ def test_a_server_that_comes_back_with_another_model_gets_no_case(
     with serving() as server, ServedGeneralist([server.url], patience=0.5) as generalist:
         generalist.check()
         port = gone(server, generalist)
-        with serving(port=port, model="other") as back:
-            with pytest.raises(GeneralistError, match="offers other, not 'tiny-vlm'"):
-                generalist.read(prompts(1), permutations=1)
+        with (
+            serving(port=port, model="other") as back,
+            pytest.raises(GeneralistError, match="offers other, not 'tiny-vlm'"),
+        ):
+            generalist.read(prompts(1), permutations=1)
     assert cases_at(back).total() == 0
 
 
@@ -246,6 +248,41 @@ def test_a_server_that_cannot_be_proved_is_left_out_and_costs_nothing() -> None:
             assert [reading.failure for reading in readings] == [None, None]
     assert cases_at(free).total() == cases_at(locked).total() == 0
     assert "ignores" in generalist._pool.endpoints[1].refusal
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_server_that_lets_nobody_in_any_more_costs_no_case_while_another_does(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gsco.generalist.pool.FIRST_REST", 0.01)
+    with (
+        serving() as good,
+        serving() as locked,
+        connect(urls_of((good, locked)), at_once=2) as generalist,
+    ):
+        locked.refuses = lambda body: status
+        locked_out = generalist._pool.endpoints[1]
+        for number in range(200):
+            readings = generalist.read(prompts(2, f"Task {number}."), permutations=1)
+            assert [reading.failure for reading in readings] == [None, None]
+            if locked_out.refusal:
+                break
+    assert cases_at(locked).total() > 0
+    assert str(status) in locked_out.refusal
+
+
+def test_what_breaks_a_server_again_and_again_keeps_it_from_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gsco.generalist.pool.FIRST_REST", 0.01)
+    with serving() as server, ServedGeneralist([server.url], patience=0.3) as generalist:
+        generalist.check()
+        server.refuses = lambda body: 500 if "case 0?" in str(body) else 200
+        for _ in range(3):
+            with pytest.raises(GeneralistError, match="failed 4 times"):
+                generalist.read(prompts(1), permutations=1)
+        (_, reading) = generalist.read(prompts(2), permutations=1)
+    assert reading.failure is None
 
 
 def test_a_busy_server_is_asked_again_later() -> None:

@@ -7,17 +7,19 @@ import weakref
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_server import CHANCES, DEAD, TASK, by_label, serving
+from fake_server import CHANCES, DEAD, TASK, Handler, by_label, serving
 from PIL import Image
 
 from gsco.agent import open_generalist
-from gsco.errors import GeneralistError, UsageError
-from gsco.generalist.card import CARD
+from gsco.errors import GeneralistError, TextCutError, UsageError
+from gsco.generalist.card import CARD, card_served, weights_in
 from gsco.generalist.request import data_url, urls_of
+from gsco.generalist.seen import seen_in, write_seen
 from gsco.generalist.served import ServedGeneralist, connect
 from gsco.prompts import Prompt, build_prompt
 from gsco.settings import Settings
@@ -102,6 +104,57 @@ def test_labels_may_begin_with_characters_of_which_a_token_is_only_a_part(
     assert reading.probabilities == pytest.approx(chances)
 
 
+def of_labels(chances: Mapping[str, float]) -> Prompt:
+    task = replace(TASK, labels=tuple(map(Label, chances)))
+    return build_prompt(task, images=[Image.new("RGB", (8, 8), "red")], answer_form="label")
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_labels_of_which_one_begins_another_are_told_apart_where_the_answer_left_both(
+    goes_on: bool,
+) -> None:
+    chances = {"glioma": 0.5, "no": 0.3, "no tumour": 0.12, "meningioma": 0.05, "metastasis": 0.03}
+
+    def says(body: dict[str, Any]) -> Mapping[str, float]:
+        last = body["messages"][-1]
+        said = last["content"] if last["role"] == "assistant" else ""
+        return {rest: chances[said + rest] for rest in body["structured_outputs"]["choice"]}
+
+    with serving(says) as server, connect([server.url]) as generalist:
+        # Not every server can go on with words that it has not said.
+        server.refuses = lambda body: (
+            400 if body.get("continue_final_message") and not goes_on else 200
+        )
+        (reading,) = generalist.read([of_labels(chances)], permutations=1)
+    assert reading.probabilities == pytest.approx(chances)
+
+
+@pytest.mark.parametrize("lack", ["top_logprobs", "message"])
+def test_an_answer_that_lacks_a_part_is_a_sentence_or_no_probability(
+    lack: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Handler._answer
+
+    def without(self: Handler, body: dict[str, Any]) -> dict[str, Any]:
+        made = whole(self, body)
+        (choice,) = made["choices"]
+        if lack == "message":
+            choice["message"] = None
+        for token in (choice["logprobs"] or {}).get("content", []):
+            token["top_logprobs"] = None
+        return made
+
+    with serving() as server, ServedGeneralist([server.url], patience=0.2) as generalist:
+        generalist.check()
+        monkeypatch.setattr(Handler, "_answer", without)
+        if lack == "message":
+            with pytest.raises(GeneralistError, match="No generalist answers"):
+                generalist.read([prompt("label")], permutations=1)
+        else:
+            (reading,) = generalist.read([prompt("label")], permutations=1)
+            assert reading.answer == "no tumour"
+
+
 def test_one_token_is_asked_for_a_letter_under_the_constraint() -> None:
     with serving() as server, connect([server.url]) as generalist:
         generalist.read([prompt()], permutations=1)
@@ -182,6 +235,19 @@ def test_without_log_probabilities_there_is_an_answer_and_nothing_made_up() -> N
         (reading,) = generalist.read([prompt("label")])
     assert reading.answer == "no tumour"
     assert reading.probabilities == {}
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(("ends", "says"), [("length", "cut after 500 tokens"), (None, "broke")])
+def test_text_without_its_end_is_told_after_the_last_piece(
+    whole: bool, ends: str | None, says: str
+) -> None:
+    with serving() as server, connect([server.url]) as generalist:
+        server.ends = ends
+        written = generalist.write(prompt(), whole=whole)
+        assert "".join(next(written) for _ in range(1 if whole else 2)) == "The lungs are clear."
+        with pytest.raises(TextCutError, match=says):
+            next(written)
 
 
 def test_free_text_is_streamed() -> None:
@@ -368,6 +434,41 @@ def test_a_model_on_this_machine_is_asked_as_the_card_in_its_folder_says(tmp_pat
         server.root = str(tmp_path)
         with connect([server.url]) as generalist:
             assert (generalist.answer_form, generalist.writes) == ("label", False)
+
+
+def test_what_a_model_on_this_machine_learnt_from_and_weighs_is_known_behind_a_server(
+    tmp_path: Path,
+) -> None:
+    write_seen(tmp_path, ["0123456789abcdef"])
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    with serving(model="mine") as server:
+        server.root = str(tmp_path)
+        with connect([server.url]) as generalist:
+            assert generalist.seen == {"0123456789abcdef"}
+            assert generalist.identity == f"mine@{sha256(b'weights').hexdigest()}"
+
+
+def test_a_folder_that_only_the_server_may_enter_has_no_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbid(path: Path) -> bool:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(Path, "is_file", forbid)
+    assert card_served("gsco-tiny", tmp_path).answer_form == "label"
+    assert seen_in(tmp_path) == frozenset()
+
+
+def test_large_weights_are_told_apart_by_parts_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gsco.generalist.card.LARGEST_WHOLE", 100)
+    monkeypatch.setattr("gsco.generalist.card.BLOCK", 4)
+    file, found = tmp_path / "model.safetensors", []
+    for pixels in (b"a" * 300_000, b"b" * 300_000, b"a" * 299_999 + b"b", b"a" * 300_001):
+        file.write_bytes(pixels)
+        found.append(weights_in(tmp_path))
+    assert len(set(found)) == len(found)
 
 
 @pytest.mark.parametrize(
