@@ -42,6 +42,8 @@ class PairSet:
     pairs: tuple[Pair, ...]
     licence: str | None = None
     """What SOURCE.md says after `Licence:`; None if it does not."""
+    others: tuple[Path, ...] = ()
+    """The images of the other splits."""
 
 
 def read_pairs(folder: Path, split: Split = "train") -> PairSet:
@@ -67,7 +69,8 @@ def read_pairs(folder: Path, split: Split = "train") -> PairSet:
     complain(f"{FILE!r} of {folder.name!r}", problems, "Edit these rows.")
     if not pairs:
         raise DataError(f"{FILE!r} of {folder.name!r} has no row of {split!r}. Add some.")
-    return PairSet(folder.resolve().name, tuple(pairs), licence_of(folder))
+    others = tuple(folder / file for file, part in splits.items() if part != split)
+    return PairSet(folder.resolve().name, tuple(pairs), licence_of(folder), others)
 
 
 def _rows(folder: Path) -> list[dict[str, str]]:

@@ -11,8 +11,10 @@ Several GPUs work where `accelerate launch` starts it.
 import hashlib
 import json
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 
 from gsco.datasets import Dataset, Pair, PairSet, Record
 from gsco.datasets.leaks import entries_of, without_leaks
-from gsco.errors import DataError, GeneralistError
+from gsco.errors import DataError, GeneralistError, UsageError
 from gsco.generalist.card import CARD, card_of
 from gsco.generalist.embedded import encoded, followed, load_model, weights_of
 from gsco.generalist.lora_samples import Sample, draw_sample
@@ -29,7 +31,7 @@ from gsco.generalist.seen import seen_in, write_seen
 from gsco.progress import Progress
 from gsco.prompts import Form
 from gsco.task import Task
-from retrieval import Entry, fingerprint
+from retrieval import Entry, fingerprint, overlaps
 from specialists.card import file_sha256
 from specialists.images import decode
 
@@ -68,10 +70,10 @@ def tune(
     Args:
         source: folder or hub id of an image-text model.
         datasets: single-label data sets with a training part; of it, what looks like validation
-            or test cases is left out.
+            or test cases, of its own set or another, is left out.
         out: folder of the checkpoint, the adapter and the merged model.
         plan: how.
-        pairs: questions with answers, and reports.
+        pairs: questions with answers, and reports; what looks like held-out cases is left out.
         name: how records will call the model; the source's name with `-gsco` if empty.
         progress: told after every step.
 
@@ -81,13 +83,18 @@ def tune(
     Raises:
         DataError: nothing to learn from, no training cases, or labels that are not single.
         GeneralistError: no such model, one without the layers to adapt, or a diverged loss.
+        SpecialistError: an image cannot be read.
+        UsageError: the model would be written over its own source.
     """
-    try:
-        from accelerate import Accelerator
-    except ImportError as error:
-        raise GeneralistError(
-            'Tuning needs PEFT and accelerate. Run `pip install "gsco[train]"`.'
-        ) from error
+    if Path(source).resolve() == (out / "model").resolve():
+        raise UsageError(
+            f"The tuned model would be written over its source {str(source)!r}. Give another "
+            "workspace, or move the source elsewhere first."
+        )
+    if not all(map(find_spec, ("accelerate", "peft"))):
+        raise GeneralistError('Tuning needs PEFT and accelerate. Run `pip install "gsco[train]"`.')
+    from accelerate import Accelerator
+
     material = _material(datasets, pairs, progress)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
@@ -118,8 +125,10 @@ class _Material:
     entries: Sequence[Mapping[str, Entry]]
     """Record's id to its entry, parallel to the tasks."""
     left_out: Mapping[str, int]
-    """Data set to its training cases that look like validation or test cases."""
+    """Name to how many training cases, or pairs, look like validation or test cases."""
     pairs: Sequence[Pair]
+    shown: Mapping[Path, Entry]
+    """The images of the pairs."""
 
     def seen(self) -> set[str]:
         """Return the content hashes of all images."""
@@ -128,32 +137,71 @@ class _Material:
             for (_, records), prints in zip(self.tasks, self.entries, strict=True)
             for record in records
         }
-        # Many questions may be asked of one image.
-        images = {pair.image for pair in self.pairs}
-        return learnt | {fingerprint(decode(image)).content_hash for image in images}
+        return learnt | {self.shown[pair.image].content_hash for pair in self.pairs}
 
 
 def _material(
     datasets: Sequence[Dataset], pairs: Sequence[PairSet], progress: Progress
 ) -> _Material:
-    """Return the training parts, without what looks like validation or test cases."""
-    asked = [pair for found in pairs for pair in found.pairs]
-    if not datasets and not asked:
+    """Return the training parts, without what looks like validation or test cases of any set."""
+    if not datasets and not any(found.pairs for found in pairs):
         raise DataError("There are no data sets and no pairs. Give one or the other.")
     for found in datasets:
         if found.task.kind != "single":
             _refuse(found.task, found.split("train"))
     entries = [entries_of(found, progress) for found in datasets]
-    tasks = [
-        (found.task, without_leaks(found, prints))
+    shown = _shown(pairs, progress)
+    held_out = [
+        prints[record.id]
         for found, prints in zip(datasets, entries, strict=True)
+        for record in found.records
+        if record.split != "train"
     ]
-    left_out = {}
-    for found, (task, records) in zip(datasets, tasks, strict=True):
+    held_out += [shown[image] for found in pairs for image in found.others]
+    left_out: Counter[str] = Counter()
+    tasks = []
+    for found, prints in zip(datasets, entries, strict=True):
+        records = without_leaks(found, prints)
+        alike = _alike([prints[record.id] for record in records], held_out)
+        records = [record for record in records if record.id not in alike]
         if not records:
-            _refuse(task, records)
-        left_out[found.name] = len(found.split("train")) - len(records)
-    return _Material(tasks, entries, left_out, asked)
+            _refuse(found.task, records)
+        tasks.append((found.task, records))
+        left_out[found.name] += len(found.split("train")) - len(records)
+    asked: list[Pair] = []
+    for told in pairs:
+        alike = _alike([shown[image] for image in _images(told)], held_out)
+        kept = [pair for pair in told.pairs if shown[pair.image].id not in alike]
+        asked += kept
+        left_out[told.name] += len(told.pairs) - len(kept)
+    if not tasks and not asked:
+        raise DataError("Every image of the pairs looks like a held-out one. Add others.")
+    return _Material(tasks, entries, left_out, asked, shown)
+
+
+def _shown(pairs: Sequence[PairSet], progress: Progress) -> dict[Path, Entry]:
+    """Return the fingerprints of all images of pairs, each of which many questions may share."""
+    images = {image for found in pairs for image in (*found.others, *_images(found))}
+    shown = {}
+    for done, image in enumerate(sorted(images), 1):
+        prints = fingerprint(decode(image))
+        hashes = prints.content_hash, prints.perceptual_hash
+        shown[image] = Entry(str(image), (), None, None, *hashes)
+        progress("read images", done, len(images))
+    return shown
+
+
+def _images(found: PairSet) -> set[Path]:
+    return {pair.image for pair in found.pairs}
+
+
+def _alike(asked: Sequence[Entry], held_out: Sequence[Entry]) -> set[str]:
+    """Return the ids of those that look like held-out ones.
+
+    Pseudonyms of two data sets may be the same by chance, so patients are not compared.
+    """
+    nobody = ([replace(entry, patient=None) for entry in part] for part in (asked, held_out))
+    return {overlap.a for overlap in overlaps(*nobody)}
 
 
 # Any, here and below: accelerate, transformers' and PEFT's models have no types.
@@ -283,8 +331,9 @@ def _key(base: str, datasets: Sequence[Dataset], pairs: Sequence[PairSet], plan:
 
 def _fingerprint(found: PairSet) -> str:
     """Return a hash that changes with the pairs, and not with the place of their folder."""
-    images = {pair.image: file_sha256(pair.image) for pair in found.pairs}
+    images = {image: file_sha256(image) for image in (*_images(found), *found.others)}
     said = [(images[pair.image], pair.question, pair.answer) for pair in found.pairs]
+    said += [(images[image], None, "held out") for image in found.others]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 

@@ -54,7 +54,8 @@ def draw_sample(
         return _bootstrapped(task, record, label, draw, form)
     moed, rad = draw.choice(((False, False), (True, False), (False, True), (True, True)))
     # One time in ten all of it speaks for another label, so that only the image can tell.
-    spoken = draw.choice(task.texts) if draw.random() < 0.1 else label
+    wrong = [text for text in task.texts if text != label]
+    spoken = draw.choice(wrong) if draw.random() < 0.1 else label
     evidence = draw_evidence(task, task.texts.index(spoken), draw, moed=moed, rad=rad)
     prompt = build_prompt(
         task,

@@ -5,6 +5,7 @@ A training image that looks like one of validation or test, or is of the same pa
 
 import csv
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,8 +95,8 @@ class Examples:
     targets: "Tensor"
     """(n,) numbers of the task's labels."""
     fresh: "Tensor"
-    """(n,) whether an image is kept for learning to weigh: no earlier stage may see it or its like,
-    since evidence beside an image that is known by heart would not be needed."""
+    """(n,) whether an image is kept for learning to weigh: no earlier stage tells its label or that
+    of its like, since evidence beside an image that is known by heart would not be needed."""
     doubts: "Tensor | None" = None
     """(n, C) float32, see `doubts_of`."""
 
@@ -111,6 +112,14 @@ class Pictures:
     """The content hash of each image."""
     left_out: int
     """Training images that looked like validation or test images."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash that changes with the images, their labels and what is kept for weighing."""
+        parts = [(e.rows, e.targets, e.fresh) for e in self.tasks]
+        labels = [[part.tolist() for part in parts_of] for parts_of in parts]
+        said = [self.content, [e.task.to_toml() for e in self.tasks], labels]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 def tasks() -> tuple[Task, ...]:

@@ -85,7 +85,9 @@ class Run:
         self.generator.set_state(state["generator"])
 
 
-def new_run(stage: str, modules: nn.ModuleDict, plan: Plan, slower: Mapping[str, float]) -> Run:
+def new_run(
+    stage: str, modules: nn.ModuleDict, plan: Plan, slower: Mapping[str, float], material: str
+) -> Run:
     """Return a run at its first step.
 
     Args:
@@ -93,6 +95,7 @@ def new_run(stage: str, modules: nn.ModuleDict, plan: Plan, slower: Mapping[str,
         modules: what learns.
         plan: how fast; a checkpoint of another plan is left aside.
         slower: beginning of parameters' names to a share of the plan's rates.
+        material: what tells the data it learns from; a checkpoint of others is left aside.
     """
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in modules.named_parameters():
@@ -114,7 +117,7 @@ def new_run(stage: str, modules: nn.ModuleDict, plan: Plan, slower: Mapping[str,
         optimizers.append(muon)
     optimizers.append(torch.optim.AdamW(others, weight_decay=0.05, betas=(0.9, 0.98)))
     generator = torch.Generator().manual_seed(plan.seed)
-    key = repr(replace(plan, every=0, workers=0))
+    key = f"{replace(plan, every=0, workers=0)!r} {material}"
     return Run(stage, key, 0, modules, tuple(optimizers), generator)
 
 

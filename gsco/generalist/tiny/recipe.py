@@ -15,6 +15,7 @@ them. What is drawn hangs on the seed alone.
 """
 
 import argparse
+import hashlib
 import os
 import random
 from collections.abc import Iterator
@@ -135,7 +136,7 @@ def train_tower(
     teacher = Teacher().to(device) if plan.features else None
     if teacher:
         pupil["copy"] = teacher.copy
-    run = new_run("tower", pupil, plan, {})
+    run = new_run("tower", pupil, plan, {}, pictures.fingerprint)
 
     def losses() -> Iterator[Tensor]:
         while True:
@@ -241,7 +242,7 @@ def train_reading(
     """Teach the language part to weigh what is written."""
     language = nn.ModuleDict({"language": model.model.language_model, "head": model.lm_head})
     stage = Stage("reading", plan.reading_steps, READING, 1.0)
-    run = new_run(stage.name, language, plan, {})
+    run = new_run(stage.name, language, plan, {}, _material(pictures, tokenizer))
 
     def losses() -> Iterator[Tensor]:
         for drawn in _batches(run.step, pictures, tokenizer, plan, stage):
@@ -253,6 +254,12 @@ def train_reading(
             yield loss
 
     learn(run, losses, stage.steps, plan, out, progress)
+
+
+def _material(pictures: Pictures, tokenizer: "PreTrainedTokenizerFast") -> str:
+    """Return what tells the images, their labels and the tokens from others."""
+    tokens = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+    return f"{pictures.fingerprint} {tokens}"
 
 
 def _batches(
@@ -315,7 +322,8 @@ def train_whole(
     slowed = replace(
         plan, rate=plan.rate * stage.factor, matrix_rate=plan.matrix_rate * stage.factor
     )
-    run = new_run(stage.name, nn.ModuleDict({"model": model}), slowed, slower)
+    whole = nn.ModuleDict({"model": model})
+    run = new_run(stage.name, whole, slowed, slower, _material(pictures, tokenizer))
 
     def losses() -> Iterator[Tensor]:
         for drawn in _batches(run.step, pictures, tokenizer, plan, stage):

@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 
 from gsco.cli import main
 from gsco.cli.generalist import material_under
-from gsco.datasets import Dataset, PairSet, Record, read_dataset, read_pairs
+from gsco.datasets import Dataset, PairSet, Record, Split, read_dataset, read_pairs
 from gsco.datasets.leaks import entries_of, without_leaks
-from gsco.errors import DataError, GeneralistError
+from gsco.errors import DataError, GeneralistError, UsageError
+from gsco.generalist import lora
 from gsco.generalist.embedded import EmbeddedGeneralist, load_model
 from gsco.generalist.lora import Plan, answer_loss, tune
 from gsco.generalist.lora_samples import draw_sample
@@ -28,7 +29,8 @@ from gsco.generalist.tiny.tokens import IMAGE, PAD
 from gsco.prompts import Form, build_prompt
 from gsco.task import Label
 from retrieval import fingerprint
-from specialists import torchvision_cure
+from specialists import SpecialistError, torchvision_cure
+from specialists.images import decode
 
 WEIGHTS = "model.safetensors"
 TUNES = "tune the generalist"
@@ -316,7 +318,8 @@ def test_what_was_learnt_from_pairs_is_on_the_card_and_other_pairs_start_anew(
     plan = Plan(rank=2, steps=1, batch=4, answer_form="label", every=1)
 
     def note(step: str, done: int, total: int) -> None:
-        told.append(done)
+        if step == TUNES:
+            told.append(done)
 
     def learn(found: PairSet) -> Path:
         return tune(FOLDER, [], tmp_path / "out", plan, pairs=[found], progress=note)
@@ -330,12 +333,46 @@ def test_what_was_learnt_from_pairs_is_on_the_card_and_other_pairs_start_anew(
     assert told == [1, 1]
 
 
+def test_what_another_set_or_split_holds_out_is_not_learnt(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    noise = [draw.integers(0, 255, (8, 8, 3), dtype=np.uint8) for _ in range(8)]
+    files = [tmp_path / f"{number}.png" for number in range(8)]
+    for file, pixels in zip(files, noise, strict=True):
+        Image.fromarray(pixels).resize((64, 64)).save(file)
+
+    def of(name: str, splits: str) -> Dataset:
+        known: dict[str, Split] = {"t": "train", "v": "val", "e": "test"}
+        records = tuple(
+            Record(str(i), file, TASK.texts[i % 2], known[s], None)
+            for i, (file, s) in enumerate(zip(files, splits, strict=False))
+        )
+        return Dataset(name, TASK, records, name)
+
+    rows = [f"{i}.png,Is it noise?,yes,{'test' if i == 5 else 'train'}" for i in range(3, 8)]
+    (tmp_path / "qa.csv").write_text("\n".join(["file,question,answer,image_split", *rows]))
+    pairs = read_pairs(tmp_path)
+    found = lora._material([of("a", "ttvtttt"), of("b", "etttttt")], [pairs], lambda *told: None)
+    # 0 and 2 are held out in the other set, 5 among the pairs.
+    assert [[r.id for r in records] for _, records in found.tasks] == [list("1346"), list("1346")]
+    assert [pair.image.stem for pair in found.pairs] == list("3467")
+    assert found.left_out == {"a": 2, "b": 2, pairs.name: 0}
+    learnt = {fingerprint(decode(files[i])).content_hash for i in (1, 3, 4, 6, 7)}
+    assert found.seen() == learnt
+    files[7].write_bytes(b"no image")
+    with pytest.raises(SpecialistError, match=r"7\.png"):
+        lora._material([], [pairs], lambda *told: None)
+
+
+def test_a_model_is_not_written_over_its_own_source(spots: Dataset, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(FOLDER, tmp_path / "model"))
+    with pytest.raises(UsageError, match=r"written over its source.*another workspace"):
+        tune(own, [spots], tmp_path, QUICK)
+
+
 # Any: a stand-in for a model.
 def test_what_cannot_be_tuned_is_refused_with_a_reason(
     spots: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gsco.generalist import lora
-
     several = Dataset(spots.name, replace(TASK, kind="multi"), spots.records, spots.fingerprint)
     with pytest.raises(DataError, match=r"'spots' is of kind 'multi'.*single-label"):
         tune(FOLDER, [several], tmp_path, QUICK)

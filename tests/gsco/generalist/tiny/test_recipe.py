@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
 from tiny_sets import CLASSES, PLAN, draw_sets
 
 from gsco.errors import DataError
@@ -100,6 +100,20 @@ def test_a_checkpoint_of_another_plan_is_left_aside(data: Path, tmp_path: Path) 
         "seed 1",
         "tower 2/2",
     ]
+
+
+@pytest.mark.usefixtures("narrow")
+def test_a_checkpoint_of_other_images_is_left_aside(data: Path, tmp_path: Path) -> None:
+    train(data, tmp_path, PLAN, device="cpu")
+    manifest = next(data.glob("*/manifest.csv"))
+    row = next(line for line in manifest.read_text().splitlines() if ",train" in line)
+    file = manifest.parent / row.split(",")[0]
+    ImageOps.invert(Image.open(file)).save(file)
+    lines: list[str] = []
+    folder = train(data, tmp_path, PLAN, lines.append, device="cpu")
+    steps = [line.split(" loss")[0] for line in lines]
+    assert ["reading 2/2", "tower 2/2", "looking 2/4", "looking 4/4", *WEIGHED] == steps[-7:]
+    assert len(seen_in(folder)) == len(set(load_pictures(data, "train", 16).content))
 
 
 def test_validation_opens_no_other_images(data: Path) -> None:
