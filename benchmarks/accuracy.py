@@ -9,19 +9,15 @@ a change of the generalist or the prompts, `--only systems` is enough: one seed,
 """
 
 import argparse
-import json
-import platform
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import gsco
+from benchmarks.record import show, write
 from benchmarks.starter import BACKBONES, modality
 from gsco.agent import GSCo, open_generalist
 from gsco.case import SYSTEMS
@@ -35,7 +31,6 @@ from gsco.workspace import TaskFolder, starter
 from specialists.calibrate import quality
 from specialists.classifier import load
 
-RESULTS = Path(__file__).parent / "results"
 PLAIN = "efficientnet-lite0"
 """The backbone whose plain fine-tune (the published recipe) stands beside ours."""
 METRICS = ("auc", "accuracy", "balanced_accuracy", "ece")
@@ -69,22 +64,6 @@ SETS: Mapping[str, Set] = {
     "breast-ultrasound": Set("breast-ultrasound", "busi_breast_us", plain=False, ships=True),
     "modality": Set("modality", "", plain=False, ships=True),
 }
-
-
-def versions() -> dict[str, str]:
-    """Return what the figures depend on."""
-    names = ("torch", "timm", "transformers", "numpy", "scikit-learn")
-    return {"gsco": gsco.__version__, "python": platform.python_version()} | {
-        name: version(name) for name in names
-    }
-
-
-def write(name: str, command: str, data: Mapping[str, object]) -> str:
-    """Write a result with its command and versions; return it as JSON."""
-    RESULTS.mkdir(exist_ok=True)
-    text = json.dumps({"command": command, "versions": versions(), **data}, indent=1)
-    (RESULTS / f"{name}.json").write_text(text + "\n")
-    return text
 
 
 def read(root: Path, name: str) -> Dataset:
@@ -185,12 +164,6 @@ def summary(runs: Sequence[Measured], dataset: Dataset) -> dict[str, Any]:
         "mean": {metric: mean_of(metric)(whole) for metric in METRICS},
         "interval": {metric: interval(mean_of(metric), draws) for metric in METRICS},
     }
-
-
-def show(step: str, done: int, total: int) -> None:
-    """Tell now and then how far a step is."""
-    if done == total or (step.startswith("train") and done % 10 == 0):
-        print(f"  {step}: {done}/{total}", file=sys.stderr, flush=True)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.accuracy import write
+from benchmarks.record import command_of, write
 from benchmarks.starter import datasets
 from gsco.agent import GSCo, open_generalist
 from gsco.datasets import targets_of
@@ -54,6 +54,8 @@ def measure(agent: GSCo, generalist: Generalist, task: str, data: Any) -> dict[s
         for number, (case, target) in enumerate(zip(true, targets.tolist(), strict=True))
     ]
 
+    failed: set[int] = set()
+
     def answers(shown: Opinions) -> NDArray[np.bool_]:
         prompts = [
             build_prompt(
@@ -65,7 +67,9 @@ def measure(agent: GSCo, generalist: Generalist, task: str, data: Any) -> dict[s
             )
             for image, one in zip(images, shown, strict=True)
         ]
-        found = [reading.answer for reading in generalist.read(prompts)]
+        readings = generalist.read(prompts)
+        failed.update(i for i, reading in enumerate(readings) if reading.failure is not None)
+        found = [reading.answer for reading in readings]
         pairs = zip(found, targets.tolist(), strict=True)
         return np.array([answer == card.texts[target] for answer, target in pairs])
 
@@ -76,6 +80,7 @@ def measure(agent: GSCo, generalist: Generalist, task: str, data: Any) -> dict[s
     who = [record.patient or record.id for record in records]
     return {
         "n": len(records),
+        "failures": len(failed),
         "alone": share(alone, np.ones_like(alone), who),
         "vote": share(vote, np.ones_like(alone), who),
         "kept": share(misguided, alone, who),
@@ -128,11 +133,11 @@ def main() -> None:
         "generalist": generalist.name,
         "n": sum(found["n"] for found in tasks.values()),
         "seed": 0,
-        "failures": 0,
+        "failures": sum(found["failures"] for found in tasks.values()),
         "published": PUBLISHED,
         "tasks": tasks,
     }
-    print(write("arbitration", "python -m benchmarks.arbitration --data $GSCO_DATA", result))
+    print(write("arbitration", command_of("arbitration", parser, given), result))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
-from benchmarks.accuracy import write
+from benchmarks.record import command_of, write
 
 DOCS = Path(__file__).parent.parent / "docs"
 SAMPLES = ("Agreement", "Dissent", "Out of domain", "Undecided")
@@ -106,7 +106,7 @@ def main() -> None:
         for name in waits[0]:
             each = [wait[name] for wait in waits]
             figures[f"seconds_to_{name}"] = {"median": median(each), "all": each}
-        print(write("chat", "python -m benchmarks.chat", figures))
+        print(write("chat", command_of("chat", parser, given), figures))
         picture(browser, address, "chat", 1300, 950)
         picture(browser, address, "chat-dark", 1300, 950)
         picture(browser, address, "chat-phone", 390, 844)

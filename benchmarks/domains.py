@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from benchmarks.accuracy import show, write
+from benchmarks.record import show, write
 from gsco.agent import GSCo, open_generalist
 from gsco.case import SYSTEMS, Case, System
 from gsco.construct import Plan, construct
@@ -152,7 +152,8 @@ def _outline(image: Image.Image) -> NDArray[np.float64]:
     square = ImageOps.fit(image.convert("L"), (SIDE, SIDE), Image.Resampling.BICUBIC)
     pixels = np.asarray(square, dtype=np.float64).ravel()
     pixels = pixels - pixels.mean()
-    return pixels / max(float(np.linalg.norm(pixels)), 1e-9)
+    unit: NDArray[np.float64] = pixels / max(float(np.linalg.norm(pixels)), 1e-9)
+    return unit
 
 
 def measured_size(root: Path, work: Path) -> None:

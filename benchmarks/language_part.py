@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.accuracy import write
+from benchmarks.record import write
 from gsco.generalist.card import CARD
 from gsco.generalist.embedded import EmbeddedGeneralist, load_model
 from gsco.generalist.lora import LANGUAGE

@@ -29,7 +29,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from benchmarks.accuracy import write
+from benchmarks.record import write
 from benchmarks.serving import server
 from gsco.workspace import starter, tasks_of
 

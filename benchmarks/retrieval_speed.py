@@ -12,7 +12,7 @@ the speed, so the first has random weights and the others are drawn. Embedding i
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
+from benchmarks.rounds import ratio_of
 from retrieval import CaseIndex, Entry, fingerprint, guard
 from specialists.embedder import independent_embedder
 
@@ -39,7 +40,7 @@ FEW = 4
 
 
 def measure(images: Sequence[Image.Image], *, queries: int = 256) -> dict[str, Any]:
-    """Return medians (seconds for all queries) and ratios: above 1 means ours is the faster one.
+    """Return medians (seconds for all queries) and ratios with intervals: above 1, ours is faster.
 
     A fifth of the images, at most `queries`, ask; the others are indexed.
     """
@@ -64,7 +65,7 @@ def measure(images: Sequence[Image.Image], *, queries: int = 256) -> dict[str, A
     published = _published(maps[asking:])
     ask, ask_maps = vectors[:asking], maps[:asking]
     guards = [guard(one) for one in prints[:asking]]
-    seconds = interleaved(
+    times = interleaved(
         {
             "ours": lambda: index.search(ask, NEIGHBOURS),
             "ours_guarded": lambda: index.search(ask, NEIGHBOURS, skip=guards),
@@ -87,13 +88,13 @@ def measure(images: Sequence[Image.Image], *, queries: int = 256) -> dict[str, A
         "dimension": vectors.shape[1],
         "published_dimension": maps.shape[1],
         "threads": faiss.omp_get_max_threads(),
-        "seconds": seconds,
-        "ratio_to_faiss": seconds["faiss"] / seconds["ours"],
-        "ratio_to_faiss_guarded": seconds["faiss"] / seconds["ours_guarded"],
-        "ratio_to_faiss_one_by_one": seconds["faiss_one_by_one"] / seconds["ours_one_by_one"],
-        "ratio_to_published": seconds["published"] / seconds["ours"],
-        "ratio_to_published_one_by_one": seconds["published_few"] / seconds["ours_few"],
-        "ratio_to_published_guarded": seconds["published"] / seconds["ours_guarded"],
+        "seconds": medians(times),
+        "ratio_to_faiss": ratio_of(times["faiss"], times["ours"]),
+        "ratio_to_faiss_guarded": ratio_of(times["faiss"], times["ours_guarded"]),
+        "ratio_to_faiss_one_by_one": ratio_of(times["faiss_one_by_one"], times["ours_one_by_one"]),
+        "ratio_to_published": ratio_of(times["published"], times["ours"]),
+        "ratio_to_published_one_by_one": ratio_of(times["published_few"], times["ours_few"]),
+        "ratio_to_published_guarded": ratio_of(times["published"], times["ours_guarded"]),
         "longer_maps": {name: _longer(index, ask, length) for name, length in LENGTHS.items()},
         "large": _large(vectors.shape[1]),
     }
@@ -105,11 +106,11 @@ def _published(maps: NDArray[np.float32]) -> NearestNeighbors:
     return search.fit(maps)
 
 
-def _longer(index: CaseIndex, ask: NDArray[np.float32], length: int) -> dict[str, float]:
+def _longer(index: CaseIndex, ask: NDArray[np.float32], length: int) -> dict[str, Any]:
     """Compare with the published search over as many maps of that length; they are drawn."""
     drawn = np.random.default_rng(0).random((len(index.entries) + len(ask), length), np.float32)
     published, maps = _published(drawn[len(ask) :]), drawn[: len(ask)]
-    seconds = interleaved(
+    times = interleaved(
         {
             "ours": lambda: index.search(ask, NEIGHBOURS),
             "published": lambda: published.kneighbors(maps),
@@ -118,8 +119,8 @@ def _longer(index: CaseIndex, ask: NDArray[np.float32], length: int) -> dict[str
     )
     return {
         "published_dimension": length,
-        **seconds,
-        "ratio_to_published": seconds["published"] / seconds["ours"],
+        **medians(times),
+        "ratio_to_published": ratio_of(times["published"], times["ours"]),
     }
 
 
@@ -134,7 +135,7 @@ def _large(dimension: int, count: int = 50_000, queries: int = 32) -> dict[str, 
     plain = faiss.IndexFlatIP(dimension)
     plain.add(index.vectors())
     ask = rows[:queries]
-    seconds = interleaved(
+    times = interleaved(
         {
             "ours": lambda: index.search(ask, NEIGHBOURS),
             "faiss": lambda: plain.search(ask, NEIGHBOURS),
@@ -145,14 +146,16 @@ def _large(dimension: int, count: int = 50_000, queries: int = 32) -> dict[str, 
     return {
         "indexed": count,
         "queries": queries,
-        "seconds": seconds,
-        "ratio_to_faiss": seconds["faiss"] / seconds["ours"],
-        "ratio_to_faiss_one_by_one": seconds["faiss_one_by_one"] / seconds["ours_one_by_one"],
+        "seconds": medians(times),
+        "ratio_to_faiss": ratio_of(times["faiss"], times["ours"]),
+        "ratio_to_faiss_one_by_one": ratio_of(times["faiss_one_by_one"], times["ours_one_by_one"]),
     }
 
 
-def interleaved(calls: dict[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, float]:
-    """Return each call's median time; rounds go through all calls, so that drift hits all alike."""
+def interleaved(
+    calls: Mapping[str, Callable[[], object]], repeats: int = REPEATS
+) -> dict[str, list[float]]:
+    """Return each call's time in each round, of which each goes through all: drift hits alike."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for round_number in range(repeats + 1):
         for name, call in calls.items():
@@ -162,6 +165,11 @@ def interleaved(calls: dict[str, Callable[[], object]], repeats: int = REPEATS) 
             # The first round warms up.
             if round_number:
                 times[name].append(time.perf_counter() - start)
+    return times
+
+
+def medians(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return each call's median time."""
     return {name: median(values) for name, values in times.items()}
 
 

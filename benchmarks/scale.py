@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.accuracy import write
+from benchmarks.record import command_of, write
 from gsco.agent import GSCo
 from gsco.case import System
 from gsco.conclude import provenance_of
@@ -254,7 +254,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as work:
         runs = [measure(count, Path(work)) for count in given.cases]
-    print(write("scale", "python -m benchmarks.scale", summary(runs)))
+    print(write("scale", command_of("scale", parser, given), summary(runs)))
 
 
 def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

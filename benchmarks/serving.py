@@ -27,7 +27,8 @@ import numpy as np
 from openai import OpenAI
 from PIL import Image
 
-from benchmarks.accuracy import SETS, write
+from benchmarks.accuracy import SETS
+from benchmarks.record import command_of, write
 from benchmarks.rounds import ratio_of
 from benchmarks.starter import SOURCES
 from gsco.agent import GSCo
@@ -207,7 +208,7 @@ def compared(here: Sequence[Reading], there: Sequence[Reading]) -> dict[str, Any
 def shuffled(root: Path, task: str) -> list[Record | Turned]:
     """Return all images of a task's data, in an order that is always the same, then all turned."""
     records = list(read_dataset(root / TASKS[task], task_named(task)).records)
-    np.random.default_rng(0).shuffle(records)  # type: ignore[arg-type]  # a list is a sequence
+    np.random.default_rng(0).shuffle(records)
     return [*records, *(Turned(record, way) for way in Image.Transpose for record in records)]
 
 
@@ -242,7 +243,7 @@ def main() -> None:
     with server(given.url) as url, connect([url]) as generalist:
         used = given.cases * len(ARMS) * (ROUNDS + 1)
         used_2 = given.cases * len(two) * (ROUNDS + 1)
-        result = {
+        result: dict[str, Any] = {
             "server": f"vLLM {version_of(url)}, {generalist.name}",
             "data": FOLDER,
             "seed": 0,
@@ -257,9 +258,9 @@ def main() -> None:
             },
             "embedded_and_served": agreement(given.data, generalist),
         }
-    cached = result["prefix_cache"].values()  # type: ignore[attr-defined]  # built above
+    cached = result["prefix_cache"].values()
     result["failures"] = sum(one["failures"] for one in cached)
-    print(write("serving", "python -m benchmarks.serving --data $GSCO_DATA", result))
+    print(write("serving", command_of("serving", parser, given), result))
 
 
 if __name__ == "__main__":

@@ -2,21 +2,24 @@
 
     python -m benchmarks.speed [--data DIR] [--cases 64]
 
-Writes `benchmarks/results/speed.json`. Machines are noisy: repeats take turns, medians count.
+Writes `benchmarks/results/speed.json`. Machines are noisy: calls take turns, and ratios are
+geometric means over the rounds.
 """
 
 import argparse
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from benchmarks import retrieval_speed
-from benchmarks.accuracy import write
-from benchmarks.retrieval_speed import interleaved
+from benchmarks.record import command_of, write
+from benchmarks.retrieval_speed import interleaved, medians
+from benchmarks.rounds import ratio_of
 from gsco.agent import GSCo
 from gsco.case import Case
 from specialists import images as pixels
@@ -28,7 +31,7 @@ SEARCHED = 1676
 """Images of the retrieval part: all of the set."""
 
 
-def prediction(specialist: Classifier, pictures: list[Image.Image]) -> dict[str, float]:
+def prediction(specialist: Classifier, pictures: list[Image.Image]) -> dict[str, Any]:
     """Compare `predict_tensor` with bare loops over the same decoded tensors.
 
     One with our batch, which depends on the network, and one with 64, which people write.
@@ -48,8 +51,11 @@ def prediction(specialist: Classifier, pictures: list[Image.Image]) -> dict[str,
             "ours": lambda: specialist.predict_tensor(tensor),
         }
     )
-    ratios = {"ratio": taken["bare"] / taken["ours"], "ratio_64": taken["bare_64"] / taken["ours"]}
-    return taken | ratios
+    return {
+        **medians(taken),
+        "to_ours": ratio_of(taken["bare"], taken["ours"]),
+        "64_to_ours": ratio_of(taken["bare_64"], taken["ours"]),
+    }
 
 
 def decodes(agent: GSCo, picture: Image.Image) -> int:
@@ -62,7 +68,7 @@ def decodes(agent: GSCo, picture: Image.Image) -> int:
         count += 1
         return true(source)  # type: ignore[arg-type]  # passed through unchanged
 
-    pixels.decode = counted  # type: ignore[assignment]  # restored below
+    pixels.decode = counted  # restored below
     try:
         agent.diagnose(Case(images=(picture,), task=TASK), "stack")
     finally:
@@ -83,7 +89,7 @@ def overhead(agent: GSCo, pictures: list[Image.Image]) -> float:
     return 1000 * statistics.median(beyond[2:])
 
 
-def batching(agent: GSCo, pictures: list[Image.Image]) -> dict[str, float]:
+def batching(agent: GSCo, pictures: list[Image.Image]) -> dict[str, Any]:
     """Compare `diagnose_many` with `diagnose` one by one."""
     cases = [Case(images=(picture,), task=TASK) for picture in pictures]
     taken = interleaved(
@@ -91,9 +97,11 @@ def batching(agent: GSCo, pictures: list[Image.Image]) -> dict[str, float]:
             "one by one": lambda: [agent.diagnose(case) for case in cases],
             "many": lambda: agent.diagnose_many(cases),
         },
-        repeats=3,
+        repeats=5,
     )
-    return {**taken, "ratio": taken["one by one"] / taken["many"]}
+    failed = sum(bool(made.failures) for made in agent.diagnose_many(cases))
+    ratio = ratio_of(taken["one by one"], taken["many"])
+    return {**medians(taken), "failures": failed, "to_many": ratio}
 
 
 def pictures_from(root: Path | None, count: int) -> list[Image.Image]:
@@ -114,11 +122,13 @@ def main() -> None:
     pictures = pictures_from(given.data, max(given.cases, 200))
     agent = GSCo.open()
     some = pictures[: given.cases]
+    batches = batching(agent, some)
     specialists = agent.tools(TASK).specialists
     result = {
         "threads": torch.get_num_threads(),
         "n": len(some),
-        "failures": 0,
+        "failures": batches["failures"],
+        "seed": 0,
         "images": "cxr_pneumonia" if given.data else "drawn",
         "batched_prediction_against_timm": {
             name: prediction(one, pictures[:128])
@@ -127,10 +137,10 @@ def main() -> None:
         },
         "decodes_of_one_image": decodes(agent, some[0]),
         "overhead_ms_a_case": overhead(agent, some[:32]),
-        "many_against_one_by_one": batching(agent, some),
+        "many_against_one_by_one": batches,
         "retrieval": retrieval_speed.measure(pictures_from(given.data, SEARCHED)),
     }
-    print(write("speed", "python -m benchmarks.speed --data $GSCO_DATA", result))
+    print(write("speed", command_of("speed", parser, given), result))
 
 
 if __name__ == "__main__":

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.accuracy import RESULTS, read, show, write
+from benchmarks.accuracy import read
+from benchmarks.record import RESULTS, show, write
 from benchmarks.serving import server
 from benchmarks.starter import BACKBONES, SOURCES
 from gsco.agent import GSCo, open_generalist
-from gsco.case import SYSTEMS
+from gsco.case import SYSTEMS, System
 from gsco.construct import Plan, construct
 from gsco.evaluation.bench import Scope, local_items, run
 from gsco.evaluation.metrics import resamples
@@ -87,7 +88,7 @@ def served(root: Path, work: Path) -> None:
     write("suite-served", f"{COMMAND} --served", {**facts, "rows": rows})
 
 
-def agreement(ours: Sequence[Stored], theirs: Sequence[Stored]) -> dict[str, dict[str, float]]:
+def agreement(ours: Sequence[Stored], theirs: Sequence[Stored]) -> dict[System, dict[str, float]]:
     """Return, for each system, the share of like answers and the largest probability's difference.
 
     Over all sets; a case without an answer on either side is unlike.
@@ -121,7 +122,7 @@ def averaged(runs: Sequence[Sequence[Stored]]) -> list[dict[str, Any]]:
     return rows + [_row("mean", system, n, every) for system in SYSTEMS]
 
 
-def _over_seeds(sets: Sequence[Stored]) -> tuple[int, dict[str, NDArray[np.float64]]]:
+def _over_seeds(sets: Sequence[Stored]) -> tuple[int, dict[System, NDArray[np.float64]]]:
     """Return the number of cases, and each system's (seeds, 1 + draws) balanced accuracies.
 
     The first of a row is that of all cases.
@@ -148,7 +149,7 @@ def _over_seeds(sets: Sequence[Stored]) -> tuple[int, dict[str, NDArray[np.float
 
 
 def _row(
-    name: str, system: str, n: int, every: Mapping[str, NDArray[np.float64]]
+    name: str, system: System, n: int, every: Mapping[System, NDArray[np.float64]]
 ) -> dict[str, Any]:
     """Return a system's figures beside the best specialist's and beside those of `stack`."""
     each = every[system]

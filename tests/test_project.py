@@ -57,11 +57,13 @@ def test_the_tables_in_the_readme_are_those_of_the_committed_results() -> None:
     assert tables.filled(text) == text
 
 
-def test_every_result_says_its_command_versions_and_cases() -> None:
+def test_every_result_says_its_command_versions_seed_failures_and_cases() -> None:
     for file in (ROOT / "benchmarks" / "results").glob("*.json"):
         data = json.loads(file.read_text())
         assert data["command"].startswith("python -m benchmarks."), file.name
         assert "torch" in data["versions"], file.name
+        assert "failures" in data, file.name
+        assert "seed" in data or "seeds" in data, file.name
         cases = data.get("n") or data.get("n_test") or data["rows"][0]["n"]
         assert cases > 0, file.name
 
