@@ -185,9 +185,9 @@ def _ask(agent: "GSCo", talk: Talk, text: str) -> Iterator[Moment]:
         yield Moment(talk)
     talk.answers.append(answer)
     shares = ", ".join(f"{option} {chance:.0%}" for option, chance in answer.probabilities.items())
-    talk.messages[-1]["content"] = "\n\n".join(
-        filter(None, [f"{answer.text} ({shares})" if shares else answer.text, answer.caution])
-    )
+    said = f"{answer.text} ({shares})" if shares else answer.text
+    troubles = (failure.reason for failure in answer.failures)
+    talk.messages[-1]["content"] = "\n\n".join(filter(None, [said, answer.caution, *troubles]))
     yield Moment(talk)
 
 

@@ -15,8 +15,8 @@ from gsco.chat.session import Session
 from gsco.chat.talking import Question
 from gsco.datasets.samples import packaged_samples
 from gsco.errors import GeneralistError, UsageError
-from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.prompts import Prompt
+from gsco.settings import Settings
 
 TASK = "brain-mri"
 
@@ -48,23 +48,19 @@ def sample() -> Path:
     return next(one.path for one in packaged_samples() if one.name == "brain-mri")
 
 
-def test_a_conversation_that_is_closed_asks_no_more() -> None:
-    asked: list[Prompt] = []
-
-    def tell(prompt: Prompt) -> dict[str, float]:
-        asked.append(prompt)
-        labels = ("glioma", "meningioma", "pituitary tumour", "no tumour")
-        return {label: 0.25 for label in labels}
-
-    agent = GSCo.open(generalist=ScriptedGeneralist(tell))
+def test_an_answer_that_was_cut_says_so() -> None:
     session = Session()
-    moments = talking.converse(agent, Shelf(agent), session, Question("", (sample(),), TASK))
-    while session.talk is None or session.talk.diagnosis is None:
-        next(moments)
-    known = len(asked)
-    moments.close()  # type: ignore[attr-defined]  # a generator
-    assert len(asked) == known
-    assert session.talk.diagnosis.answer is not None
+    with (
+        serving(evenly) as server,
+        GSCo.open(settings=Settings(generalist=server.url)) as agent,
+    ):
+        server.ends = "length"
+        asked = (Question("", (sample(),), TASK), Question("Which lobe is it in?"))
+        for question in asked:
+            list(talking.converse(agent, Shelf(agent), session, question))
+    assert session.talk is not None
+    said = session.talk.messages[-1]["content"]
+    assert said.startswith("The lungs are clear.\n\nThe text was cut after 500 tokens.")
 
 
 def test_without_its_server_the_rest_still_answers_and_says_so() -> None:

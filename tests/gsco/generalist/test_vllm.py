@@ -16,6 +16,7 @@ from real_servers import real_servers
 from gsco import Case, GSCo
 from gsco.datasets import read_dataset
 from gsco.doctor import examine
+from gsco.errors import TextCutError
 from gsco.generalist.embedded import EmbeddedGeneralist
 from gsco.generalist.lora import Plan, tune
 from gsco.generalist.served import connect
@@ -118,9 +119,10 @@ def test_a_case_is_diagnosed_with_the_server_as_without_it(servers: Sequence[Ser
     assert there.prediction_set == here.prediction_set
 
 
-def test_text_is_streamed(servers: Sequence[Server]) -> None:
-    with connect([servers[0].url]) as generalist:
-        pieces = list(generalist.write(prompts(1)[0], longest=12))
+def test_text_is_streamed_and_told_to_be_cut(servers: Sequence[Server]) -> None:
+    pieces: list[str] = []
+    with connect([servers[0].url]) as generalist, pytest.raises(TextCutError, match="12 tokens"):
+        pieces.extend(generalist.write(prompts(1)[0], longest=12))
     assert len(pieces) > 1
     assert "".join(pieces).strip()
 
