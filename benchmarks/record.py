@@ -19,7 +19,7 @@ PLACES = {"data": "$GSCO_DATA", "work": "W"}
 def write(name: str, command: str, data: Mapping[str, object]) -> str:
     """Write a result with its command and versions; return it as JSON."""
     RESULTS.mkdir(exist_ok=True)
-    head = {"command": command, "commit": commit(), "versions": versions()}
+    head = {"command": command, "commit": COMMIT, "versions": versions()}
     text = json.dumps({**head, **data}, indent=1)
     (RESULTS / f"{name}.json").write_text(text + "\n")
     return text
@@ -38,16 +38,23 @@ def command_of(name: str, parser: argparse.ArgumentParser, given: argparse.Names
 
 
 def commit() -> str:
-    """Return the commit that is measured, with a + behind it where files differ from it."""
+    """Return the commit of this code, with a + where it differs from it; `unknown` without git."""
     root = Path(__file__).parents[1]
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
-    # What is measured, not what was measured before.
-    differs = git("status", "--porcelain", "--", ".", ":!benchmarks/results", ":!README.md")
-    return git("rev-parse", "HEAD") + ("+" if differs else "")
+    try:
+        # What is measured, not what was measured before, or written about it.
+        differs = git("status", "--porcelain", "--", ".", ":!benchmarks/results", ":!*.md")
+        return git("rev-parse", "HEAD") + ("+" if differs else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+COMMIT = commit()
+"""Asked at the start: a run takes hours, and there may be another one by its end."""
 
 
 def versions() -> dict[str, str]:

@@ -5,7 +5,9 @@ GscoError
 ├── DataError        a data set that cannot be read or would mislead
 ├── WorkspaceError   a workspace that is missing, half written, altered or of another make
 ├── GeneralistError  the vision-language model cannot be reached or is not what it should be
-│   └── PromptTooLongError
+│   ├── PromptTooLongError
+│   ├── RefusedError  a server refuses one request
+│   └── TextCutError  free text ended before it was whole
 ├── FusionError      validation cannot support what was asked
 └── ClusterError     a Ray cluster that cannot be reached, or that gave up
 
@@ -38,7 +40,7 @@ class GeneralistError(GscoError):
 
 
 class RefusedError(GeneralistError):
-    """A server refuses a request for what is in it; the same elsewhere would be refused, too."""
+    """A server refuses a request, and would again: for what is in it, or who asks."""
 
 
 class TextCutError(GeneralistError):

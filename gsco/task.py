@@ -122,9 +122,11 @@ def task_from_toml(text: str, source: str = "the given text") -> Task:
     except (tomllib.TOMLDecodeError, TypeError, AttributeError) as error:
         raise UsageError(f"Task card {source!r} cannot be read: {error}. Edit the card.") from error
     _check_types(task, rows, source)
+    if task.no_finding and (label := task.resolve(task.no_finding)):
+        # The label itself, whatever spelling or synonym names it.
+        task = replace(task, no_finding=label)
     validate(task)
-    # The label itself, whatever spelling or synonym names it.
-    return replace(task, no_finding=task.no_finding and task.resolve(task.no_finding))
+    return task
 
 
 # Any: rows are whatever the file holds.
@@ -181,8 +183,8 @@ def validate(task: Task) -> None:
                 f"Card {task.id!r}: in a prompt the label {text!r} reads {words!r}, which is "
                 "nothing, or what another one reads. Edit the card: use plain words."
             )
-    names = _names(task)
-    if task.no_finding is not None and _plain(task.no_finding) not in names:
+    _names(task)
+    if task.no_finding is not None and task.no_finding not in task.texts:
         raise UsageError(
             f"Card {task.id!r}: no_finding {task.no_finding!r} is not a label. "
             "Add the label, or name one of the card."

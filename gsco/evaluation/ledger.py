@@ -22,6 +22,9 @@ from gsco.workspace import write_text, writing
 
 VERSION = 1
 
+STANDS = ("text: ", "prompt: ")
+"""How failures begin that leave an answer standing."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -59,8 +62,12 @@ class Answer:
 
     @property
     def has_failed(self) -> bool:
-        """Whether there is no answer, and why is known."""
-        return not self.probabilities and bool(self.failures)
+        """Whether there is no answer, and why is known.
+
+        Free text that was cut, or had to do with fewer neighbours, would be so again.
+        """
+        told = (one for one in self.failures if not one.startswith(STANDS))
+        return not self.probabilities and any(told)
 
 
 class Ledger:

@@ -40,5 +40,9 @@ class Generalist(Protocol):
         ...
 
     def write(self, prompt: Prompt, *, whole: bool = False) -> Iterator[str]:
-        """Stream free text, piece by piece; in one piece if it can and `whole` is asked for."""
+        """Stream free text, piece by piece; in one piece if it can and `whole` is asked for.
+
+        Raises:
+            TextCutError: after the last piece: the text lacks its end.
+        """
         ...

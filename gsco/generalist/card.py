@@ -33,11 +33,11 @@ def card_of(folder: Path) -> Card:
     Raises:
         GeneralistError: the card is no JSON object.
     """
-    path = folder / CARD
-    if not can_see(path):
+    data = data_in(folder / CARD)
+    if data is None:
         return Card()
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(data.decode())
         name, form, writes = found.get("name"), found.get("answer_form"), found.get("writes")
     except (ValueError, AttributeError) as error:
         raise GeneralistError(
@@ -46,19 +46,19 @@ def card_of(folder: Path) -> Card:
     return Card(str(name or ""), "label" if form == "label" else "letter", writes is not False)
 
 
-def can_see(path: Path) -> bool:
-    """Whether there is a file: a server may have loaded its model where nobody else may look."""
+def data_in(path: Path) -> bytes | None:
+    """Return what a file holds; None if there is none, or only the server may look there."""
     try:
-        return path.is_file()
+        return path.read_bytes()
     except OSError:
-        return False
+        return None
 
 
 def weights_in(folder: Path) -> str:
     """Return what tells the weights in a folder from others; empty if it holds none.
 
     The SHA-256 of each safetensors file, of a large one that of its size and of blocks spread over
-    it: what was tuned differs everywhere, and nobody waits for all of it to be read.
+    it: a tuning changes whole matrices, and nobody waits for all of it to be read.
     """
     try:
         return "+".join(map(_sampled, sorted(folder.glob("*.safetensors"))))
@@ -80,7 +80,7 @@ def _sampled(path: Path) -> str:
 
 def card_served(name: str, folder: Path | None) -> Card:
     """Return how to ask a model behind a server: by the card in its folder, or by its name."""
-    if folder and can_see(folder / CARD):
+    if folder and data_in(folder / CARD) is not None:
         return card_of(folder)
     tiny = "gsco-tiny" in name
     return Card(name, "label" if tiny else "letter", writes=not tiny)

@@ -60,6 +60,11 @@ def first_of(said: Any) -> Any:
     raise openai.OpenAIError("The answer holds no choice")
 
 
+def is_closed(error: Exception) -> bool:
+    """Whether a server lets nobody in, or has not the model, which need not stay so."""
+    return isinstance(error, openai.APIStatusError) and error.status_code in (401, 403, 404)
+
+
 def refusal_of(url: str, error: Exception) -> PromptTooLongError | RefusedError | None:
     """Return what a refusal means; None if it may be otherwise later.
 

@@ -107,7 +107,7 @@ def tune(
     if accelerator.device.type == "cuda":
         adapted.gradient_checkpointing_enable()
         adapted.enable_input_require_grads()
-    key = _key(f"{source}@{weights_of(source, model)}", datasets, pairs, plan)
+    key = _key(f"{source}@{weights_of(source, model)}", material.seen(), datasets, pairs, plan)
     _learn(adapted, processor, material, plan, accelerator, out, key, progress)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -322,10 +322,17 @@ def _schedule(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / max(1, steps // 20)) * (1 + cos(pi * step / steps)) / 2
 
 
-def _key(base: str, datasets: Sequence[Dataset], pairs: Sequence[PairSet], plan: Plan) -> str:
+def _key(
+    base: str,
+    learnt: set[str],
+    datasets: Sequence[Dataset],
+    pairs: Sequence[PairSet],
+    plan: Plan,
+) -> str:
     """Return what a checkpoint must agree with; how often one is written does not matter."""
     prints = sorted(found.fingerprint for found in datasets)
     prints += sorted(map(_fingerprint, pairs))
+    prints.append(hashlib.sha256("".join(sorted(learnt)).encode()).hexdigest())
     return json.dumps([base, prints, asdict(replace(plan, every=0))], sort_keys=True)
 
 

@@ -26,6 +26,8 @@ QUICK = 10.0
 """Seconds within which a server answers if it can take more: far from a client's patience."""
 FIRST_REST, LONGEST_REST = 0.5, 30.0
 """Seconds that a server rests after a failure; the time doubles with each further one."""
+PROVED_FAILURES = 3
+"""Most failures in a row that count of a server that answers its proof."""
 
 Prove = Callable[["Endpoint"], Awaitable[bool]]
 """Says whether a server answers and is what it should be; else it has marked the endpoint."""
@@ -53,6 +55,8 @@ class Endpoint:
     """Whether somebody is finding that out."""
     refusal: str = ""
     """Why it was turned away for good."""
+    trouble: str = ""
+    """Why it lets nobody in at present, if it says so."""
 
     def __post_init__(self) -> None:
         self.share = min(self.share, self.most)
@@ -69,7 +73,7 @@ class Endpoint:
 
     def answered(self, seconds: float, wanted: bool = False) -> None:
         """Forget its failures; its share shrinks if it was slow, and grows if more is wanted."""
-        self.failures = 0
+        self.failures, self.trouble = 0, ""
         if seconds > QUICK:
             self.share = max(self.share - 1, min(FIRST, self.most))
         elif wanted:
@@ -89,6 +93,10 @@ class Pool:
     def is_full(self) -> bool:
         """Whether somebody waits although every server works."""
         return self._waiting > 0 and all(e.proved or e.refusal for e in self.endpoints)
+
+    def has_others(self, endpoint: Endpoint) -> bool:
+        """Whether there is another server that was not turned away."""
+        return any(one is not endpoint and not one.refusal for one in self.endpoints)
 
     @asynccontextmanager
     async def server(self, key: str, until: float) -> AsyncIterator[Endpoint]:
@@ -125,8 +133,9 @@ class Pool:
                 try:
                     free.proved = await self._prove(free)
                     if free.proved:
-                        # What failed may have been what was asked of it.
-                        free.failures = 0
+                        # What failed may have been what was asked of it: others need not wait
+                        # for long.
+                        free.failures = min(free.failures, PROVED_FAILURES)
                 finally:
                     free.proving = False
                     self._wake()
@@ -161,7 +170,8 @@ class Pool:
     def dead(self) -> str:
         """Say that nobody answers, and what to do."""
         urls = [endpoint.url for endpoint in self.endpoints]
-        reasons = " ".join(e.refusal for e in self.endpoints if e.refusal)
+        told = (endpoint.refusal or endpoint.trouble for endpoint in self.endpoints)
+        reasons = " ".join(filter(None, told))
         return (
             f"No generalist answers at {urls!r}. {reasons}{' ' if reasons else ''}Start one with "
             "`gsco serve MODEL`, correct `generalist` in the settings, or leave it empty for the "

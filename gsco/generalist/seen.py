@@ -8,7 +8,7 @@ from, nobody tells.
 from collections.abc import Iterable
 from pathlib import Path
 
-from gsco.generalist.card import can_see
+from gsco.generalist.card import data_in
 
 FILE = "seen.txt"
 DIGITS = 16
@@ -17,8 +17,8 @@ DIGITS = 16
 
 def seen_in(folder: Path) -> frozenset[str]:
     """Return the beginnings of content hashes (`retrieval.fingerprint`) that a folder names."""
-    path = folder / FILE
-    return frozenset(path.read_text(encoding="ascii").split()) if can_see(path) else frozenset()
+    data = data_in(folder / FILE) or b""
+    return frozenset(data.decode("ascii", errors="replace").split())
 
 
 def write_seen(folder: Path, hashes: Iterable[str]) -> None:

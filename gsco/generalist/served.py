@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager, suppress
-from functools import cached_property
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
@@ -31,6 +30,7 @@ from gsco.generalist.client import (
     client_of,
     first_of,
     folder_of,
+    is_closed,
     is_local,
     refusal_of,
 )
@@ -55,6 +55,8 @@ WORTH = 0.002
 """Probability of choices that are not told apart from which on the server is asked about them."""
 TRIES = 4
 """How often one request is sent before it counts as failed."""
+WHOLE_ENDS = ("stop", "stop_sequence", "eos_token")
+"""Why a text ended that is whole, as servers say it."""
 WHOLE = 600.0
 """Seconds that free text in one piece may take at least."""
 PATIENCE = 20.0
@@ -99,7 +101,7 @@ def connect(
     )
     try:
         generalist.check()
-    except GeneralistError:
+    except BaseException:
         generalist.close()
         raise
     return generalist
@@ -127,7 +129,9 @@ class ServedGeneralist:
         self.writes = True if writes is None else writes
         self._writes = writes
         self.seen: frozenset[str] = frozenset()
-        self._folder: Path | None = None
+        # A server does not say which weights it has: those in its folder, if that is on this
+        # machine, when it is connected to.
+        self.identity = model
         self._tokens: int | None = None
         self._counting = Lock()
         self._patience = patience
@@ -143,15 +147,6 @@ class ServedGeneralist:
         )
         # One loop of our own keeps the connections, whatever loop or thread a caller lives in.
         self._loop = Loop([endpoint.client for endpoint in self._pool.endpoints])
-
-    @cached_property
-    def identity(self) -> str:
-        """Its name and, where the folder it was loaded from is on this machine, its weights' hash.
-
-        A server does not say which weights it has.
-        """
-        weights = weights_in(self._folder) if self._folder else ""
-        return "@".join(filter(None, (self.name, weights)))
 
     def check(self) -> None:
         """Find the model and prove that choices are kept.
@@ -227,7 +222,10 @@ class ServedGeneralist:
     async def _check(self) -> None:
         """Prove all servers at once; those that do not answer now are left for later."""
         found = await asyncio.gather(*map(self._offers, self._pool.endpoints))
-        offered = {name: root for names in found for name, root in (names or {}).items()}
+        offered: dict[str, Path | None] = {}
+        for names in filter(None, found):
+            # Whichever server is on this machine tells the folder.
+            offered |= {name: offered.get(name) or root for name, root in names.items()}
         if not offered:
             raise GeneralistError(self._pool.dead())
         self.name = self.name or next(iter(offered))
@@ -236,9 +234,11 @@ class ServedGeneralist:
                 f"No server offers the model {self.name!r}. "
                 f"Offered: {', '.join(sorted(offered))}. Set `generalist_model` to one."
             )
-        self._folder = offered[self.name]
-        card = card_served(self.name, self._folder)
-        self.seen = seen_in(self._folder) if self._folder else frozenset()
+        folder = offered[self.name]
+        card = card_served(self.name, folder)
+        self.seen = seen_in(folder) if folder else frozenset()
+        weights = weights_in(folder) if folder else ""
+        self.identity = "@".join(filter(None, (self.name, weights)))
         self.answer_form = self._form or card.answer_form
         self.writes = card.writes if self._writes is None else self._writes
         pairs = zip(self._pool.endpoints, found, strict=True)
@@ -440,8 +440,8 @@ class ServedGeneralist:
                         first_of(said)
                 except BROKEN as error:
                     refusal = refusal_of(endpoint.url, error)
-                    # Who lets nobody in, or has lost the model, is proved again: others go on.
-                    if refusal and getattr(error, "status_code", 0) not in (401, 403, 404):
+                    # Another server may take the request of one that lets nobody in at present.
+                    if refusal and not (is_closed(error) and self._pool.has_others(endpoint)):
                         raise refusal from error
                     endpoint.failed()
                     last = error
@@ -463,13 +463,16 @@ def _check_end(reason: str | None, longest: int) -> None:
     """
     if reason == "length":
         raise TextCutError(cut_at(longest))
-    if reason is None:
-        raise TextCutError("The server broke off: the text may lack its end. Ask again.")
+    if reason not in WHOLE_ENDS:
+        why = f" ({reason})" if reason else ""
+        raise TextCutError(f"The server broke off{why}: the text may lack its end. Ask again.")
 
 
 def _mark(endpoint: Endpoint, error: Exception) -> None:
     """Turn an endpoint away, or let it rest if waiting may help."""
-    if refusal := refusal_of(endpoint.url, error):
+    refusal = refusal_of(endpoint.url, error)
+    if refusal and not is_closed(error):
         endpoint.refusal = str(refusal)
-    else:
-        endpoint.failed()
+        return
+    endpoint.trouble = str(refusal or "")
+    endpoint.failed()

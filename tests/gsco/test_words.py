@@ -207,6 +207,19 @@ def test_what_cannot_be_answered_is_counted_and_the_run_goes_on(
     assert any("No server answers." in told[0] for told in failures)
 
 
+@pytest.mark.parametrize(
+    ("failures", "failed"),
+    [
+        ([], False),
+        (["text: The text was cut after 500 tokens."], False),
+        (["prompt: too long with 10 neighbours"], False),
+        (["generalist: gone", "text: cut"], True),
+    ],
+)
+def test_text_that_was_cut_is_not_asked_for_again(failures: list[str], failed: bool) -> None:
+    assert Answer("1", "A disc", [], None, False, failures, 0.0).has_failed is failed
+
+
 def test_a_damaged_image_is_the_failure_of_its_own_questions(
     rad: Path, asking: GSCo, tmp_path: Path
 ) -> None:

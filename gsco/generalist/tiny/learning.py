@@ -50,7 +50,7 @@ class Run:
 
     stage: str
     key: str
-    """What a checkpoint must agree with: how to learn, without how often one is written."""
+    """What a checkpoint must agree with: how to learn and what, not how often one is written."""
     step: int
     modules: nn.ModuleDict
     optimizers: tuple[torch.optim.Optimizer, ...]
@@ -71,7 +71,7 @@ class Run:
         partial.replace(folder / f"{self.stage}.pt")
 
     def resume(self, folder: Path) -> None:
-        """Go on from the stage's checkpoint, if there is one of the same plan."""
+        """Go on from the stage's checkpoint, if there is one of the same plan and material."""
         path = folder / f"{self.stage}.pt"
         if not path.is_file():
             return

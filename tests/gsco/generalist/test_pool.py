@@ -265,10 +265,29 @@ def test_a_server_that_lets_nobody_in_any_more_costs_no_case_while_another_does(
         for number in range(200):
             readings = generalist.read(prompts(2, f"Task {number}."), permutations=1)
             assert [reading.failure for reading in readings] == [None, None]
-            if locked_out.refusal:
+            if locked_out.trouble:
                 break
-    assert cases_at(locked).total() > 0
-    assert str(status) in locked_out.refusal
+        assert cases_at(locked).total() > 0
+        assert str(status) in locked_out.trouble
+        locked.refuses = lambda body: 200
+        before = cases_at(locked).total()
+        for number in range(200):
+            generalist.read(prompts(2, f"Other {number}."), permutations=1)
+            if cases_at(locked).total() > before:
+                break
+            time.sleep(0.01)
+        assert cases_at(locked).total() > before
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_the_only_server_says_why_it_lets_nobody_in_and_may_let_them_in_again(status: int) -> None:
+    with serving() as server, connect([server.url]) as generalist:
+        server.refuses = lambda body: status
+        with pytest.raises(GeneralistError, match=f"refused the request: {status}"):
+            generalist.read(prompts(1), permutations=1)
+        server.refuses = lambda body: 200
+        (reading,) = generalist.read(prompts(1), permutations=1)
+    assert reading.failure is None
 
 
 def test_what_breaks_a_server_again_and_again_keeps_it_from_nobody_else(

@@ -238,7 +238,10 @@ def test_without_log_probabilities_there_is_an_answer_and_nothing_made_up() -> N
 
 
 @pytest.mark.parametrize("whole", [True, False])
-@pytest.mark.parametrize(("ends", "says"), [("length", "cut after 500 tokens"), (None, "broke")])
+@pytest.mark.parametrize(
+    ("ends", "says"),
+    [("length", "cut after 500 tokens"), (None, "broke off:"), ("abort", r"off \(abort\)")],
+)
 def test_text_without_its_end_is_told_after_the_last_piece(
     whole: bool, ends: str | None, says: str
 ) -> None:
@@ -443,18 +446,23 @@ def test_what_a_model_on_this_machine_learnt_from_and_weighs_is_known_behind_a_s
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     with serving(model="mine") as server:
         server.root = str(tmp_path)
-        with connect([server.url]) as generalist:
-            assert generalist.seen == {"0123456789abcdef"}
-            assert generalist.identity == f"mine@{sha256(b'weights').hexdigest()}"
+        with serving(model="mine") as far:
+            urls = [server.url, far.url]
+            for order in (urls, urls[::-1]):
+                with connect(order) as generalist:
+                    assert generalist.seen == {"0123456789abcdef"}
+                    assert generalist.identity == f"mine@{sha256(b'weights').hexdigest()}"
 
 
 def test_a_folder_that_only_the_server_may_enter_has_no_card(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def forbid(path: Path) -> bool:
+    def forbid(path: Path) -> bytes:
         raise PermissionError(path)
 
-    monkeypatch.setattr(Path, "is_file", forbid)
+    for name in (CARD, "seen.txt"):
+        (tmp_path / name).write_text("{}")
+    monkeypatch.setattr(Path, "read_bytes", forbid)
     assert card_served("gsco-tiny", tmp_path).answer_form == "label"
     assert seen_in(tmp_path) == frozenset()
 
