@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, TypeVar
 
-from fastapi import FastAPI, Form, Response, Security
+from fastapi import FastAPI, Form, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
@@ -118,8 +118,8 @@ def _add_facts(app: FastAPI, agent: GSCo, counted: counts.Counts) -> None:
         return Response(counted.text(), media_type=counts.MEDIA_TYPE)
 
     @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
-    def docs() -> HTMLResponse:
-        return HTMLResponse(page.docs(app.openapi()))
+    def docs(request: Request) -> HTMLResponse:
+        return HTMLResponse(page.docs(app.openapi(), str(request.base_url)))
 
 
 # Any: the framework's own type of these descriptions.

@@ -10,13 +10,15 @@ from gsco.service.problems import KINDS
 STYLE = """body{font:1rem/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
 code{background:#eee;padding:.1em .3em}table{border-collapse:collapse;width:100%}
 td,th{border-bottom:1px solid #ccc;padding:.3rem;text-align:left;vertical-align:top}"""
-EXAMPLE = """curl --form images=@scan.png --form task=pneumonia-cxr \\
-  http://127.0.0.1:8765/v1/diagnose"""
+EXAMPLE = "curl --form images=@scan.png --form task=pneumonia-cxr \\\n  {base}v1/diagnose"
 
 
 # Any: an OpenAPI document is JSON of many shapes.
-def docs(schema: Mapping[str, Any]) -> str:
-    """Return HTML that describes every address, field, response and kind of problem."""
+def docs(schema: Mapping[str, Any], base: str) -> str:
+    """Return HTML that describes every address, field, response and kind of problem.
+
+    `base` is where the service is asked, with a slash at its end.
+    """
     addresses = "".join(
         section
         for path, methods in schema["paths"].items()
@@ -33,7 +35,7 @@ def docs(schema: Mapping[str, Any]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>GSCo</title>'
         f"<style>{STYLE}</style></head><body><h1>GSCo {escape(schema['info']['version'])}</h1>"
-        f"<p><strong>{escape(NOTICE)}</strong></p><pre><code>{escape(EXAMPLE)}</code></pre>"
+        f"<p><strong>{escape(NOTICE)}</strong></p><pre><code>{escape(EXAMPLE.format(base=base))}</code></pre>"
         '<p>For programs: <a href="/openapi.json">/openapi.json</a> (OpenAPI).</p>'
         f"{addresses}<h2>Problems</h2><p>Every refusal is a problem document (RFC 9457) with "
         f"type, title, status, detail and instance.</p>{kinds}</body></html>"

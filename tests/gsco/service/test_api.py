@@ -450,6 +450,7 @@ def test_the_page_loads_nothing_and_describes_every_address_and_problem(
     text = client.get("/docs").text
     assert not re.search(r"<script|<link|<img|src=|@import|url\(", text)
     assert NOTICE in text
+    assert f"{client.base_url}/v1/diagnose</code>" in text
     for route in set(ROUTES) - {"/docs", "/openapi.json"}:
         assert f"{route}</code></h2>" in text
     kinds = {"wrong-token", "unknown-task", "too-large", "unreadable-image", "busy", "bug"}
