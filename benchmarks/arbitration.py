@@ -109,7 +109,7 @@ def share(hits: NDArray[np.bool_], among: NDArray[np.bool_], who: Sequence[str])
     if not len(rows):
         return {"n": 0, "share": None, "interval": None}
     found = hits[rows]
-    draws = resamples([who[row] for row in rows], 1000, seed=0)
+    draws = resamples([who[row] for row in rows.tolist()], 1000, seed=0)
     return {
         "n": len(rows),
         "share": float(found.mean()),
