@@ -243,23 +243,12 @@ def _specialist(
     progress: Progress,
 ) -> bool:
     """Train and save one specialist unless it is there; return whether it was trained."""
-    from specialists import SpecialistError
-    from specialists.classifier import load, save
+    from specialists.classifier import save
     from specialists.train import train
 
     target = folder.specialist(backbone.name)
-    try:
-        card = load(target).card
-        if (card.data_fingerprint, card.recipe, card.seed, card.labels, card.n_train) == (
-            dataset.fingerprint,
-            plan.recipe,
-            plan.seed,
-            dataset.task.texts,
-            len(training),
-        ):
-            return False
-    except SpecialistError:
-        pass
+    if _is_trained(target, dataset, plan, len(training)):
+        return False
     task, size = dataset.task, backbone.input_size
     build = folder.build / dataset.fingerprint[:12]
     with writing("build"):
@@ -303,6 +292,19 @@ def _specialist(
     for file in build.glob(f"{checkpoint.stem}.*"):
         file.unlink()
     return True
+
+
+def _is_trained(target: Path, dataset: Dataset, plan: Plan, n_train: int) -> bool:
+    """Whether a folder holds a whole specialist that was trained on these data as planned."""
+    from specialists import SpecialistError
+    from specialists.classifier import load
+
+    try:
+        card = load(target).card
+    except SpecialistError:
+        return False
+    there = (card.data_fingerprint, card.recipe, card.seed, card.labels, card.n_train)
+    return there == (dataset.fingerprint, plan.recipe, plan.seed, dataset.task.texts, n_train)
 
 
 def _part(
