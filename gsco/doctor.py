@@ -20,8 +20,8 @@ import openai
 from PIL import Image
 
 from gsco.generalist.client import BROKEN, NO_API, TIMEOUT, first_of, is_local
+from gsco.generalist.proof import IMPOSSIBLE
 from gsco.generalist.request import TOPS, data_url, image_part, only, step_of
-from gsco.generalist.served import IMPOSSIBLE
 
 ODD = (IMPOSSIBLE, "xj4", "vw9")
 """What no model says of its own accord: what probability they have comes from the constraint."""

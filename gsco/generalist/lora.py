@@ -11,29 +11,24 @@ Several GPUs work where `accelerate launch` starts it.
 import hashlib
 import json
 import random
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gsco.datasets import Dataset, Pair, PairSet, Record
-from gsco.datasets.leaks import entries_of, without_leaks
-from gsco.errors import DataError, GeneralistError, UsageError
+from gsco.datasets import Dataset, PairSet
+from gsco.errors import GeneralistError, UsageError
 from gsco.generalist.card import CARD, card_of
 from gsco.generalist.embedded import encoded, followed, load_model, weights_of
+from gsco.generalist.lora_material import Material, fingerprint_of, material_of
 from gsco.generalist.lora_samples import Sample, draw_sample
 from gsco.generalist.seen import seen_in, write_seen
 from gsco.progress import Progress
 from gsco.prompts import Form
-from gsco.task import Task
-from retrieval import Entry, fingerprint, overlaps
-from specialists.card import file_sha256
-from specialists.images import decode
 
 LANGUAGE = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 """The linear layers that get adapters, as transformers names them in all its image-text models."""
@@ -95,7 +90,7 @@ def tune(
         raise GeneralistError('Tuning needs PEFT and accelerate. Run `pip install "gsco[train]"`.')
     from accelerate import Accelerator
 
-    material = _material(datasets, pairs, progress)
+    material = material_of(datasets, pairs, progress)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
     accelerator = Accelerator()
@@ -117,98 +112,11 @@ def tune(
     return out / "model"
 
 
-@dataclass(frozen=True)
-class _Material:
-    """What is learnt from."""
-
-    tasks: Sequence[tuple[Task, Sequence[Record]]]
-    entries: Sequence[Mapping[str, Entry]]
-    """Record's id to its entry, parallel to the tasks."""
-    left_out: Mapping[str, int]
-    """Name to how many training cases, or pairs, look like validation or test cases."""
-    pairs: Sequence[Pair]
-    shown: Mapping[Path, Entry]
-    """The images of the pairs."""
-
-    def seen(self) -> set[str]:
-        """Return the content hashes of all images."""
-        learnt = {
-            prints[record.id].content_hash
-            for (_, records), prints in zip(self.tasks, self.entries, strict=True)
-            for record in records
-        }
-        return learnt | {self.shown[pair.image].content_hash for pair in self.pairs}
-
-
-def _material(
-    datasets: Sequence[Dataset], pairs: Sequence[PairSet], progress: Progress
-) -> _Material:
-    """Return the training parts, without what looks like validation or test cases of any set."""
-    if not datasets and not any(found.pairs for found in pairs):
-        raise DataError("There are no data sets and no pairs. Give one or the other.")
-    for found in datasets:
-        if found.task.kind != "single":
-            _refuse(found.task, found.split("train"))
-    entries = [entries_of(found, progress) for found in datasets]
-    shown = _shown(pairs, progress)
-    held_out = [
-        prints[record.id]
-        for found, prints in zip(datasets, entries, strict=True)
-        for record in found.records
-        if record.split != "train"
-    ]
-    held_out += [shown[image] for found in pairs for image in found.others]
-    left_out: Counter[str] = Counter()
-    tasks = []
-    for found, prints in zip(datasets, entries, strict=True):
-        records = without_leaks(found, prints)
-        alike = _alike([prints[record.id] for record in records], held_out)
-        records = [record for record in records if record.id not in alike]
-        if not records:
-            _refuse(found.task, records)
-        tasks.append((found.task, records))
-        left_out[found.name] += len(found.split("train")) - len(records)
-    asked: list[Pair] = []
-    for told in pairs:
-        alike = _alike([shown[image] for image in _images(told)], held_out)
-        kept = [pair for pair in told.pairs if shown[pair.image].id not in alike]
-        asked += kept
-        left_out[told.name] += len(told.pairs) - len(kept)
-    if not tasks and not asked:
-        raise DataError("Every image of the pairs looks like a held-out one. Add others.")
-    return _Material(tasks, entries, left_out, asked, shown)
-
-
-def _shown(pairs: Sequence[PairSet], progress: Progress) -> dict[Path, Entry]:
-    """Return the fingerprints of all images of pairs, each of which many questions may share."""
-    images = {image for found in pairs for image in (*found.others, *_images(found))}
-    shown = {}
-    for done, image in enumerate(sorted(images), 1):
-        prints = fingerprint(decode(image))
-        hashes = prints.content_hash, prints.perceptual_hash
-        shown[image] = Entry(str(image), (), None, None, *hashes)
-        progress("read images", done, len(images))
-    return shown
-
-
-def _images(found: PairSet) -> set[Path]:
-    return {pair.image for pair in found.pairs}
-
-
-def _alike(asked: Sequence[Entry], held_out: Sequence[Entry]) -> set[str]:
-    """Return the ids of those that look like held-out ones.
-
-    Pseudonyms of two data sets may be the same by chance, so patients are not compared.
-    """
-    nobody = ([replace(entry, patient=None) for entry in part] for part in (asked, held_out))
-    return {overlap.a for overlap in overlaps(*nobody)}
-
-
 # Any, here and below: accelerate, transformers' and PEFT's models have no types.
 def _learn(
     adapted: Any,
     processor: Any,
-    material: _Material,
+    material: Material,
     plan: Plan,
     accelerator: Any,
     out: Path,
@@ -241,14 +149,6 @@ def _learn(
         progress("tune the generalist", step + 1, plan.steps)
         if (step + 1) % plan.every == 0 and accelerator.is_main_process:
             _store(out, key, step + 1, adapted, optimizer)
-
-
-def _refuse(task: Task, records: Sequence[Record]) -> NoReturn:
-    raise DataError(
-        f"Task {task.id!r} is of kind {task.kind!r} with {len(records)!r} training cases to learn "
-        "from. Give single-label tasks with a training part that does not look like validation "
-        "or test cases."
-    )
 
 
 def _card(
@@ -331,17 +231,9 @@ def _key(
 ) -> str:
     """Return what a checkpoint must agree with; how often one is written does not matter."""
     prints = sorted(found.fingerprint for found in datasets)
-    prints += sorted(map(_fingerprint, pairs))
+    prints += sorted(map(fingerprint_of, pairs))
     prints.append(hashlib.sha256("".join(sorted(learnt)).encode()).hexdigest())
     return json.dumps([base, prints, asdict(replace(plan, every=0))], sort_keys=True)
-
-
-def _fingerprint(found: PairSet) -> str:
-    """Return a hash that changes with the pairs, and not with the place of their folder."""
-    images = {image: file_sha256(image) for image in (*_images(found), *found.others)}
-    said = [(images[pair.image], pair.question, pair.answer) for pair in found.pairs]
-    said += [(images[image], None, "held out") for image in found.others]
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 def _store(out: Path, key: str, step: int, model: Any, optimizer: Any) -> None:

@@ -1,15 +1,14 @@
 """A generalist behind one or more OpenAI-style servers, such as `vllm serve`.
 
 Whether a server keeps to the choices is proved before its first case, and again when it comes back
-after a failure: an impossible choice must come back. Old field names are ignored by servers without
-a word, and a free answer would look like a decision.
+after a failure (`proof`).
 
     generalist = connect(["http://127.0.0.1:8000/v1"])
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -25,23 +24,20 @@ from gsco.generalist.card import card_served, weights_in
 from gsco.generalist.choice import Group, meant, parted
 from gsco.generalist.client import (
     BROKEN,
-    NO_API,
     TIMEOUT,
     client_of,
     first_of,
-    folder_of,
     is_closed,
-    is_local,
     refusal_of,
 )
 from gsco.generalist.loop import Loop
 from gsco.generalist.pool import AT_ONCE, Endpoint, Pool
+from gsco.generalist.proof import admits, offers
 from gsco.generalist.reading import Score, combine, cut_at, expand, unread
 from gsco.generalist.request import (
     call_of,
     free_request_of,
     going_on,
-    only,
     request_of,
     step_of,
     urls_of,
@@ -49,8 +45,6 @@ from gsco.generalist.request import (
 from gsco.generalist.seen import seen_in
 from gsco.prompts import Form, Prompt
 
-IMPOSSIBLE = "zq7"
-"""What no model says of its own accord."""
 WORTH = 0.002
 """Probability of choices that are not told apart from which on the server is asked about them."""
 TRIES = 4
@@ -221,7 +215,7 @@ class ServedGeneralist:
 
     async def _check(self) -> None:
         """Prove all servers at once; those that do not answer now are left for later."""
-        found = await asyncio.gather(*map(self._offers, self._pool.endpoints))
+        found = await asyncio.gather(*map(offers, self._pool.endpoints))
         offered: dict[str, Path | None] = {}
         for names in filter(None, found):
             # Whichever server is on this machine tells the folder.
@@ -243,62 +237,18 @@ class ServedGeneralist:
         self.writes = card.writes if self._writes is None else self._writes
         pairs = zip(self._pool.endpoints, found, strict=True)
         answering = [(endpoint, names) for endpoint, names in pairs if names]
-        proofs = await asyncio.gather(*(self._admits(*pair) for pair in answering))
+        proofs = await asyncio.gather(
+            *(admits(endpoint, self.name, names) for endpoint, names in answering)
+        )
         for (endpoint, _), proof in zip(answering, proofs, strict=True):
             endpoint.proved = proof
         if not any(proofs):
             raise GeneralistError(self._pool.dead())
 
-    async def _offers(self, endpoint: Endpoint) -> dict[str, Path | None] | None:
-        """Return the names of a server's models, and their folders if it is on this machine.
-
-        None if it cannot be asked.
-        """
-        here = is_local(endpoint.url)
-        try:
-            return {
-                model.id: folder_of(model) if here else None
-                async for model in endpoint.client.models.list()
-            }
-        except BROKEN as error:
-            _mark(endpoint, error)
-        except NO_API:
-            endpoint.refusal = (
-                f"What answers at {endpoint.url!r} does not offer models as OpenAI's API does. "
-                "Give the address of a server, with /v1 at its end."
-            )
-        return None
-
     async def _prove(self, endpoint: Endpoint) -> bool:
         """Return whether a server answers, offers the model and keeps to choices."""
-        offered = await self._offers(endpoint)
-        return offered is not None and await self._admits(endpoint, offered)
-
-    async def _admits(self, endpoint: Endpoint, offered: Collection[str]) -> bool:
-        """Return whether a server offers the model and keeps to an impossible choice."""
-        if self.name not in offered:
-            found = ", ".join(offered) or "nothing"
-            endpoint.refusal = f"{endpoint.url!r} offers {found}, not {self.name!r}."
-            return False
-        try:
-            said = await endpoint.client.chat.completions.create(
-                model=self.name,
-                messages=[{"role": "user", "content": "Say a word."}],
-                max_tokens=8,
-                extra_body=only([IMPOSSIBLE]),
-            )
-            text = first_of(said).message.content or ""
-        except BROKEN as error:
-            _mark(endpoint, error)
-            return False
-        if text.strip() == IMPOSSIBLE:
-            return True
-        endpoint.refusal = (
-            f"The server of {self.name!r} at {endpoint.url!r} ignores `structured_outputs`: "
-            f"allowed to say only {IMPOSSIBLE!r}, it said {text[:40]!r}. Its answers would not be "
-            "decisions. Serve the model with `gsco serve`, or with vLLM 0.12 or newer."
-        )
-        return False
+        offered = await offers(endpoint)
+        return offered is not None and await admits(endpoint, self.name, offered)
 
     async def _read(self, prompts: Sequence[Prompt], permutations: int) -> list[Reading]:
         groups = expand(prompts, permutations)
@@ -466,13 +416,3 @@ def _check_end(reason: str | None, longest: int) -> None:
     if reason not in WHOLE_ENDS:
         why = f" ({reason})" if reason else ""
         raise TextCutError(f"The server broke off{why}: the text may lack its end. Ask again.")
-
-
-def _mark(endpoint: Endpoint, error: Exception) -> None:
-    """Turn an endpoint away, or let it rest if waiting may help."""
-    refusal = refusal_of(endpoint.url, error)
-    if refusal and not is_closed(error):
-        endpoint.refusal = str(refusal)
-        return
-    endpoint.trouble = str(refusal or "")
-    endpoint.failed()

@@ -22,6 +22,7 @@ from gsco.errors import DataError, GeneralistError, UsageError
 from gsco.generalist import lora
 from gsco.generalist.embedded import EmbeddedGeneralist, load_model
 from gsco.generalist.lora import Plan, answer_loss, tune
+from gsco.generalist.lora_material import material_of
 from gsco.generalist.lora_samples import draw_sample
 from gsco.generalist.seen import DIGITS, seen_in
 from gsco.generalist.tiny import FOLDER
@@ -351,7 +352,7 @@ def test_what_another_set_or_split_holds_out_is_not_learnt(tmp_path: Path) -> No
     rows = [f"{i}.png,Is it noise?,yes,{'test' if i == 5 else 'train'}" for i in range(3, 8)]
     (tmp_path / "qa.csv").write_text("\n".join(["file,question,answer,image_split", *rows]))
     pairs = read_pairs(tmp_path)
-    found = lora._material([of("a", "ttvtttt"), of("b", "etttttt")], [pairs], lambda *told: None)
+    found = material_of([of("a", "ttvtttt"), of("b", "etttttt")], [pairs], lambda *told: None)
     # 0 and 2 are held out in the other set, 5 among the pairs.
     assert [[r.id for r in records] for _, records in found.tasks] == [list("1346"), list("1346")]
     assert [pair.image.stem for pair in found.pairs] == list("3467")
@@ -360,7 +361,7 @@ def test_what_another_set_or_split_holds_out_is_not_learnt(tmp_path: Path) -> No
     assert found.seen() == learnt
     files[7].write_bytes(b"no image")
     with pytest.raises(SpecialistError, match=r"7\.png"):
-        lora._material([], [pairs], lambda *told: None)
+        material_of([], [pairs], lambda *told: None)
 
 
 def test_a_model_is_not_written_over_its_own_source(spots: Dataset, tmp_path: Path) -> None:
