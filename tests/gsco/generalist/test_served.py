@@ -416,6 +416,26 @@ def test_so_many_options_that_a_server_tells_of_too_few_are_refused_with_the_cur
             generalist.read([prompt()])
 
 
+def test_a_model_that_takes_text_only_is_told_to_do_so() -> None:
+    with serving() as server, connect([server.url]) as generalist:
+        server.status, server.error = 400, "tiny-llm is not a multimodal model"
+        with pytest.raises(GeneralistError, match=r"takes text only\. Serve a vision-language"):
+            generalist.read([prompt()])
+
+
+def test_a_server_that_is_too_slow_is_given_up_and_one_that_is_not_answers() -> None:
+    with serving(delay=0.0) as quick, serving() as slow:
+        urls = [slow.url, quick.url]
+        with ServedGeneralist(urls, timeout=2.0, patience=0.2) as generalist:
+            generalist.check()
+            slow.delay = 10.0
+            readings = generalist.read([prompt(size=8 + i) for i in range(6)])
+            assert [reading.failure for reading in readings] == [None] * 6
+            quick.delay = 10.0
+            with pytest.raises(GeneralistError, match="No generalist answers at"):
+                generalist.read([prompt()])
+
+
 def test_no_server_at_all_is_refused() -> None:
     with pytest.raises(GeneralistError, match="at least one URL"):
         connect([])
