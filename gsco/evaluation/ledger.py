@@ -22,7 +22,7 @@ from gsco.workspace import write_text, writing
 
 VERSION = 1
 
-STANDS = ("text: ", "prompt: ")
+STANDS = ("text: The text was cut", "prompt: ")
 """How failures begin that leave an answer standing."""
 
 

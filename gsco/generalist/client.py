@@ -14,7 +14,8 @@ TOO_LONG = ("context length", "maximum model length")
 """How vLLM says so, for the text alone and with the images' tokens."""
 CURES = {
     "logprobs": "Serve with `--max-logprobs -1`: so many options need as many probabilities.",
-    "multimodal": "It takes text only. Serve a vision-language model, and try `gsco doctor URL`.",
+    "not a multimodal model": "It takes text only. Serve a vision-language model, and see whether "
+    "it is fit with `gsco doctor URL`.",
 }
 """What helps where a refusal, as vLLM words it, is not about length."""
 TIMEOUT = 120.0
@@ -83,9 +84,10 @@ def refusal_of(url: str, error: Exception) -> PromptTooLongError | RefusedError 
         404: "The URL must end with /v1, and the model's name must be one that it offers.",
         400: "Recall fewer neighbours, or serve with a longer context and more images a prompt.",
     }
-    if found := [cure for words, cure in CURES.items() if words in error.message]:
-        advice[400] = found[0]
     too_long = error.status_code == 400 and any(words in error.message for words in TOO_LONG)
+    found = [cure for words, cure in CURES.items() if words in error.message]
+    if found and not too_long:
+        advice[400] = found[0]
     return (PromptTooLongError if too_long else RefusedError)(
         f"The generalist at {url!r} refused the request: {error.status_code!r} "
         f"{error.message[:300]}. {advice.get(error.status_code, 'See the log of the server.')}"

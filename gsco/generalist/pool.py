@@ -104,7 +104,8 @@ class Pool:
 
         Args:
             key: what the request begins with; equal keys meet the same server, if it is free.
-            until: by the monotonic clock: wait for servers that rest no longer than this.
+            until: by the monotonic clock: wait no longer than this for servers that rest, or have
+                to prove themselves.
 
         Raises:
             GeneralistError: every server is down or was turned away.
@@ -128,6 +129,9 @@ class Pool:
             elif free.proved:
                 free.busy += 1
                 return free
+            elif time.monotonic() > until and not any(e.proved for e in self.endpoints):
+                # Others would rest for as long as this one leaves its proof without an answer.
+                raise GeneralistError(self.dead())
             else:
                 free.proving = True
                 try:
@@ -136,6 +140,7 @@ class Pool:
                         # What failed may have been what was asked of it: others need not wait
                         # for long.
                         free.failures = min(free.failures, PROVED_FAILURES)
+                        free.trouble = ""
                 finally:
                     free.proving = False
                     self._wake()

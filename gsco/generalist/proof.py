@@ -48,7 +48,9 @@ async def admits(endpoint: Endpoint, model: str, offered: Collection[str]) -> bo
     """Return whether a server offers the model and keeps to an impossible choice."""
     if model not in offered:
         found = ", ".join(offered) or "nothing"
-        endpoint.refusal = f"{endpoint.url!r} offers {found}, not {model!r}."
+        # It may be restarted with the model.
+        endpoint.trouble = f"{endpoint.url!r} offers {found}, not {model!r}."
+        endpoint.failed()
         return False
     try:
         said = await endpoint.client.chat.completions.create(

@@ -393,6 +393,7 @@ class ServedGeneralist:
                     # Another server may take the request of one that lets nobody in at present.
                     if refusal and not (is_closed(error) and self._pool.has_others(endpoint)):
                         raise refusal from error
+                    endpoint.trouble = str(refusal or "")
                     endpoint.failed()
                     last = error
                     continue

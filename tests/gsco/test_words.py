@@ -212,6 +212,7 @@ def test_what_cannot_be_answered_is_counted_and_the_run_goes_on(
     [
         ([], False),
         (["text: The text was cut after 500 tokens."], False),
+        (["text: The server broke off: the text may lack its end."], True),
         (["prompt: too long with 10 neighbours"], False),
         (["generalist: gone", "text: cut"], True),
     ],

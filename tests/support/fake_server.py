@@ -24,7 +24,10 @@ Says = Callable[[dict[str, Any]], Mapping[str, float]]
 WRITTEN = ("The lungs ", "are clear.")
 END = "</s>"
 DEAD = "http://127.0.0.1:9/v1"
-LONG = "This model's maximum context length is 1024 tokens. Shorten the prompt."
+LONG = (
+    "The prompt (length 2000) is longer than the maximum model length of 1024. Make sure that "
+    "`max_model_len` is no smaller than the number of text tokens plus multimodal tokens."
+)
 
 
 class Server(ThreadingHTTPServer):

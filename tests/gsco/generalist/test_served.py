@@ -428,12 +428,31 @@ def test_a_server_that_is_too_slow_is_given_up_and_one_that_is_not_answers() -> 
         urls = [slow.url, quick.url]
         with ServedGeneralist(urls, timeout=2.0, patience=0.2) as generalist:
             generalist.check()
-            slow.delay = 10.0
-            readings = generalist.read([prompt(size=8 + i) for i in range(6)])
-            assert [reading.failure for reading in readings] == [None] * 6
+            slow.delay, before = 10.0, len(slow.requests)
+            while len(slow.requests) == before:
+                # What begins otherwise goes elsewhere.
+                stem = f"Look {len(quick.requests)}."
+                asked = build_prompt(replace(TASK, stem=stem), images=[Image.new("RGB", (8, 8))])
+                (reading,) = generalist.read([asked], permutations=1)
+                assert reading.failure is None
             quick.delay = 10.0
             with pytest.raises(GeneralistError, match="No generalist answers at"):
                 generalist.read([prompt()])
+
+
+def test_servers_that_hang_in_turn_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whoever is not being proved has rested meanwhile.
+    monkeypatch.setattr("gsco.generalist.pool.FIRST_REST", 0.01)
+    monkeypatch.setattr("gsco.generalist.pool.LONGEST_REST", 0.01)
+    with (
+        serving() as one,
+        serving() as other,
+        ServedGeneralist([one.url, other.url], timeout=0.5, patience=0.2) as generalist,
+    ):
+        generalist.check()
+        one.delay = other.delay = 10.0
+        with pytest.raises(GeneralistError, match="No generalist answers"):
+            generalist.read([prompt()], permutations=1)
 
 
 def test_no_server_at_all_is_refused() -> None:
