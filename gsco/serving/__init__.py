@@ -210,8 +210,10 @@ class Server:
 
     def _last_words(self) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        told = [line for line in lines if "Error" in line] or lines
-        last = told[-1].strip()[:300] if told else "It said nothing."
+        # vLLM's last error only says that there was one before it.
+        causes = [line for line in lines if "Error: " in line and "cause above" not in line]
+        told = causes or [line for line in lines if "Error" in line] or lines
+        last = told[-1].strip()[:400] if told else "It said nothing."
         return f"Its log, {str(self.log)!r}, ends with: {last}"
 
 

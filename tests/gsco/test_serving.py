@@ -112,10 +112,16 @@ def test_a_taken_port_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_a_server_that_ends_while_it_starts_is_told_with_its_last_words(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    script(monkeypatch, "print('ValueError: no such model'); print('bye'); raise SystemExit(1)")
+    lines = (
+        "RuntimeError: Worker failed with error 'less memory than requested'",
+        "    raise RuntimeError(",
+        "RuntimeError: Engine core initialization failed. See root cause above.",
+        "bye",
+    )
+    script(monkeypatch, f"print(*{lines!r}, sep=chr(10)); raise SystemExit(1)")
     with (
         Server(Service("m", free_port()), log=tmp_path / "log") as server,
-        pytest.raises(GeneralistError, match=r"ended while it started.*ValueError: no such model"),
+        pytest.raises(GeneralistError, match=r"ended while it started.*less memory than requested"),
     ):
         server.wait(30)
 
