@@ -29,7 +29,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from benchmarks.record import write
+from benchmarks.record import command_of, write
 from benchmarks.serving import server
 from gsco.workspace import starter, tasks_of
 
@@ -232,13 +232,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--served", action="store_true", help="ask a generalist behind vLLM, too")
     given = parser.parse_args()
-    command = f"python -m benchmarks.load --users {given.users} --seconds {given.seconds:g}"
+    command = command_of("load", parser, given)
     if not given.served:
         print(write("load", command, measure(given.users, given.seconds)))
         return
     with server("") as url:
         figures = measure(given.users, given.seconds, url)
-    print(write("load-served", f"{command} --served", figures))
+    print(write("load-served", command, figures))
 
 
 if __name__ == "__main__":

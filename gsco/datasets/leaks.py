@@ -1,6 +1,7 @@
 """What keeps training apart from validation and test: fingerprints, and who is left out by them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gsco.datasets.record import Dataset, Record
@@ -36,9 +37,16 @@ def entries_of(
     return found
 
 
-def without_leaks(dataset: Dataset, entries: Mapping[str, Entry]) -> list[Record]:
-    """Return the training records that are no near-duplicates of validation or test cases."""
+def without_leaks(
+    dataset: Dataset, entries: Mapping[str, Entry], others: Sequence[Entry] = ()
+) -> list[Record]:
+    """Return the training records that are no near-duplicates of validation or test cases.
+
+    `others` are held out by other sets. They are compared by their looks: pseudonyms of patients
+    may be the same in two sets by chance.
+    """
     training = dataset.split("train")
     held_out = [entries[r.id] for r in dataset.records if r.split != "train"]
+    held_out += [replace(entry, patient=None) for entry in others]
     leaks = {o.a for o in overlaps([entries[r.id] for r in training], held_out)}
     return [record for record in training if record.id not in leaks]

@@ -18,11 +18,12 @@ import numpy as np
 from gsco.case import Diagnosis
 from gsco.errors import DataError
 from gsco.evaluation.metrics import Answers
+from gsco.generalist.reading import CUT
 from gsco.workspace import write_text, writing
 
 VERSION = 1
 
-STANDS = ("text: The text was cut", "prompt: ")
+STANDS = (f"text: {CUT}", "prompt: ")
 """How failures begin that leave an answer standing."""
 
 

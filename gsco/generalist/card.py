@@ -33,9 +33,13 @@ def card_of(folder: Path) -> Card:
     Raises:
         GeneralistError: the card is no JSON object.
     """
+    return _card_in(folder) or Card()
+
+
+def _card_in(folder: Path) -> Card | None:
     data = data_in(folder / CARD)
     if data is None:
-        return Card()
+        return None
     try:
         found = json.loads(data.decode())
         name, form, writes = found.get("name"), found.get("answer_form"), found.get("writes")
@@ -80,7 +84,7 @@ def _sampled(path: Path) -> str:
 
 def card_served(name: str, folder: Path | None) -> Card:
     """Return how to ask a model behind a server: by the card in its folder, or by its name."""
-    if folder and data_in(folder / CARD) is not None:
-        return card_of(folder)
+    if folder and (card := _card_in(folder)):
+        return card
     tiny = "gsco-tiny" in name
     return Card(name, "label" if tiny else "letter", writes=not tiny)

@@ -4,7 +4,8 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
@@ -53,25 +54,23 @@ def material_of(
     entries = [entries_of(found, progress) for found in datasets]
     shown = _shown(pairs, progress)
     held_out = [
-        prints[record.id]
+        [prints[record.id] for record in found.records if record.split != "train"]
         for found, prints in zip(datasets, entries, strict=True)
-        for record in found.records
-        if record.split != "train"
     ]
-    held_out += [shown[image] for found in pairs for image in found.others]
+    unlabelled = [shown[image] for found in pairs for image in found.others]
     left_out: Counter[str] = Counter()
     tasks = []
-    for found, prints in zip(datasets, entries, strict=True):
-        records = without_leaks(found, prints)
-        alike = _alike([prints[record.id] for record in records], held_out)
-        records = [record for record in records if record.id not in alike]
+    for number, (found, prints) in enumerate(zip(datasets, entries, strict=True)):
+        elsewhere = chain(*held_out[:number], *held_out[number + 1 :], unlabelled)
+        records = without_leaks(found, prints, list(elsewhere))
         if not records:
             _refuse(found.task, records)
         tasks.append((found.task, records))
         left_out[found.name] += len(found.split("train")) - len(records)
     asked: list[Pair] = []
     for told in pairs:
-        alike = _alike([shown[image] for image in _images(told)], held_out)
+        images = [shown[image] for image in _images(told)]
+        alike = {overlap.a for overlap in overlaps(images, [*chain(*held_out), *unlabelled])}
         kept = [pair for pair in told.pairs if shown[pair.image].id not in alike]
         asked += kept
         left_out[told.name] += len(told.pairs) - len(kept)
@@ -94,15 +93,6 @@ def _shown(pairs: Sequence[PairSet], progress: Progress) -> dict[Path, Entry]:
 
 def _images(found: PairSet) -> set[Path]:
     return {pair.image for pair in found.pairs}
-
-
-def _alike(asked: Sequence[Entry], held_out: Sequence[Entry]) -> set[str]:
-    """Return the ids of those that look like held-out ones.
-
-    Pseudonyms of two data sets may be the same by chance, so patients are not compared.
-    """
-    nobody = ([replace(entry, patient=None) for entry in part] for part in (asked, held_out))
-    return {overlap.a for overlap in overlaps(*nobody)}
 
 
 def _refuse(task: Task, records: Sequence[Record]) -> NoReturn:

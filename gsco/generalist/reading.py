@@ -88,9 +88,12 @@ def combine(prompt: Prompt, scores: Sequence[Score], model: str) -> Reading:
     return Reading(_best(prompt, chances, groups), chances, raw, model, prompt.hash, each)
 
 
+CUT = "The text was cut"
+
+
 def cut_at(longest: int) -> str:
     """Say that a text was cut at its greatest length in tokens."""
-    return f"The text was cut after {longest} tokens. Ask for less, or in parts."
+    return f"{CUT} after {longest} tokens. Ask for less, or in parts."
 
 
 def unread(prompt: Prompt, model: str, error: GeneralistError) -> Reading:
